@@ -1,0 +1,1 @@
+"""The contract: the kinds, their conditions, and the CRDs generated from them."""

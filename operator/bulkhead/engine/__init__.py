@@ -1,0 +1,1 @@
+"""The running parts: queue, reconcilers, and what drives them."""

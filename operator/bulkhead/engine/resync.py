@@ -1,0 +1,77 @@
+"""Looking at every agent again, slowly and for ever: what no watch told must not stay unknown."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from bulkhead.cluster import resources
+from bulkhead.cluster.client import Client
+from bulkhead.cluster.errors import ClusterError
+from bulkhead.cluster.resources import Object
+from bulkhead.engine import logs
+from bulkhead.engine.agents import AgentStore
+from bulkhead.engine.queue import Key, Lane, WorkQueue
+from bulkhead.engine.view import agent_key
+
+logger = logging.getLogger(__name__)
+
+RESYNC_SECONDS = 600.0
+"""Every agent is looked at this often even when nothing happens."""
+
+
+class Resync:
+    """Lists the agents and puts each into the queue. Call `run` in a task.
+
+    Args:
+        client: lists them.
+        agents: the agents as the watch showed them.
+        queue: where their keys go.
+        lane_of: gives the lane of a key.
+        seen: told of each agent that the list has.
+        gone: told of each that it has not, though no watch told of its deletion.
+        clock: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        *,
+        agents: AgentStore,
+        queue: WorkQueue,
+        lane_of: Callable[[Key], Lane],
+        seen: Callable[[Object], None],
+        gone: Callable[[Key, Object], None],
+        clock: Callable[[], float],
+    ) -> None:
+        self._client = client
+        self._agents = agents
+        self._queue = queue
+        self._lane_of = lane_of
+        self._seen = seen
+        self._gone = gone
+        self._clock = clock
+
+    async def run(self) -> None:
+        """Goes through all agents, spread over half of the time, until cancelled."""
+        while True:
+            await asyncio.sleep(RESYNC_SECONDS)
+            try:
+                await self._compare()
+            except ClusterError as error:
+                logger.warning("could not list agents: %s", error)
+            keys = [agent_key(one["metadata"]["namespace"], one["metadata"]["name"]) for one in self._agents]
+            for number, key in enumerate(keys):
+                self._queue.add_after(key, RESYNC_SECONDS / 2 * number / len(keys), self._lane_of(key))
+
+    async def _compare(self) -> None:
+        """Drops agents whose deletion kopf's watch missed, and takes in what else it did."""
+        before = self._clock()
+        listed, _ = await self._client.list(resources.AGENTS)
+        uids = {agent["metadata"]["uid"] for agent in listed}
+        for agent in self._agents.keep_only(uids, seen_before=before):
+            logger.info("an agent is gone whose deletion no watch showed", extra=logs.about(agent))
+            self._gone(agent_key(agent["metadata"]["namespace"], agent["metadata"]["name"]), agent)
+        for agent in listed:
+            self._seen(agent)

@@ -1,0 +1,47 @@
+"""Resuming, as the API server's audit log shows it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from devcluster.api import RunningCluster
+from tests.apiserver.agents import Lab
+from tests.apiserver.rest import Rest
+from tests.operator_process import NAMESPACE, OperatorProcess, eventually, install_rights
+
+ROUNDS = 10
+BROKEN_OFF = 504
+"""What the API server notes for a request whose client went away before the answer."""
+
+
+def of_the_operator(cluster: RunningCluster, start: int) -> list[dict[str, Any]]:
+    with cluster.audit_log.open("rb") as log:
+        log.seek(start)
+        *lines, _ = log.read().split(b"\n")
+    entries = [json.loads(line) for line in lines]
+    return [one for one in entries if one["user"]["username"].startswith(f"system:serviceaccount:{NAMESPACE}:")]
+
+
+def test_the_children_that_a_resume_makes_do_not_interrupt_it(
+    apiserver: RunningCluster, rest: Rest, sandbox: str, tmp_path: Path
+) -> None:
+    lab = Lab(rest, sandbox)
+    asked: list[dict[str, Any]] = []
+    with OperatorProcess(install_rights(apiserver), tmp_path):
+        lab.create("scout")
+        lab.until_built(["scout"])
+        for _ in range(ROUNDS):
+            lab.patch("scout", suspend=True)
+            lab.until_state("scout", "Suspended")
+            start = apiserver.audit_log.stat().st_size
+            lab.patch("scout", suspend=False)
+            lab.until_built(["scout"])
+            eventually(lambda: "suspension" not in lab.status("scout"), "the run is written down")
+            # Until the next suspension, which may well interrupt what the normal lane does.
+            asked += of_the_operator(apiserver, start)
+    writes = [one for one in asked if one["verb"] not in ("get", "list", "watch")]
+    assert not [one["requestURI"] for one in writes if one["responseStatus"]["code"] == BROKEN_OFF]
+    made = [one for one in writes if one["verb"] == "create" and one["objectRef"]["resource"] == "statefulsets"]
+    assert len(made) == ROUNDS
