@@ -11,6 +11,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from devcluster import auditlog
+
 POLL_SECONDS = 0.004
 
 
@@ -55,7 +57,7 @@ class AuditLog:
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("rb")
-        self._file.seek(0, 2)
+        self._file.seek(auditlog.end(path))
         self._rest = b""
         self.seen: list[Request] = []
 

@@ -15,7 +15,9 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterable, Sequence
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -63,9 +65,11 @@ class Binaries:
         Returns:
             Program name to its path, for all their programs.
         """
+        wanted = [component(name) for name in names]
         made: dict[str, Path] = {}
-        for name in names:
-            made |= self.component(component(name))
+        with self._fetching([one for one in wanted if self._is_missing(one)][1:]):
+            for one in wanted:
+                made |= self.component(one)
         return made
 
     def component(self, wanted: Component) -> dict[str, Path]:
@@ -79,6 +83,32 @@ class Binaries:
             return ready
         folder = self._built(wanted)
         return {program.name: folder / program.name for program in wanted.programs}
+
+    def _is_missing(self, wanted: Component) -> bool:
+        return not self._entry(wanted).is_dir() and self._ready(wanted) is None
+
+    @contextmanager
+    def _fetching(self, components: Sequence[Component]) -> Iterator[None]:
+        """Fetches the modules of components while what comes before them is compiled, which needs no network."""
+        ended = threading.Event()
+
+        def fetch() -> None:
+            for one in components:
+                if ended.is_set():
+                    return
+                packages = [program.package for program in one.programs]
+                command = ["list", "-deps", "-f", "", *_tags(one), *packages]
+                # Its own build fetches what could not be fetched here, and tells why where it cannot either.
+                with suppress(DevclusterError):
+                    self._run_go(one, command, module=one.module_dir)
+
+        fetching = threading.Thread(target=fetch, name="fetching modules")
+        fetching.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            fetching.join()
 
     def _ready(self, wanted: Component) -> dict[str, Path] | None:
         given = self._in_given_folder(wanted)
@@ -221,7 +251,11 @@ def reported_version(path: Path, program: Program) -> str | None:
 
 def _build_flags(wanted: Component) -> list[str]:
     flags = ["-mod=readonly", "-trimpath", "-buildvcs=false", f"-ldflags={' '.join(('-s', '-w', *wanted.ldflags))}"]
-    return [*flags, f"-tags={','.join(wanted.tags)}"] if wanted.tags else flags
+    return [*flags, *_tags(wanted)]
+
+
+def _tags(wanted: Component) -> list[str]:
+    return [f"-tags={','.join(wanted.tags)}"] if wanted.tags else []
 
 
 def _is_executable(path: Path) -> bool:

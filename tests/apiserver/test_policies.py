@@ -150,7 +150,7 @@ async def operating(
         queue = WorkQueue(clock=time.monotonic)
         world = World(
             watching,
-            agents=AgentStore(clock=time.monotonic),
+            agents=AgentStore(clock=time.monotonic, on_change=lambda old, new: made.reconciler.agent_changed(old, new)),
             settings=Settings(),
             notify=queue.add,
             retarget=lambda: None,
@@ -239,12 +239,10 @@ class Agents:
             },
             "status": {"conditions": [condition]},
         }
-        old, _ = self.bench.world.agents.observe(agent)
-        self.bench.reconciler.agent_changed(old, agent)
+        self.bench.world.agents.observe(agent)
 
     def gone(self, name: str) -> None:
-        known = self.bench.world.agents.remove(self.namespace, name, uid=f"uid-{name}")
-        self.bench.reconciler.agent_changed(known, None)
+        self.bench.world.agents.remove(self.namespace, name, uid=f"uid-{name}")
 
 
 async def test_the_status_says_what_a_policy_covers_and_who_violates_it(bench: Bench, rest: Rest, sandbox: str) -> None:

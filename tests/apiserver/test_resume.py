@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
+from devcluster import auditlog
 from devcluster.api import RunningCluster
 from tests.apiserver.agents import Lab
 from tests.apiserver.rest import Rest
@@ -17,10 +17,7 @@ BROKEN_OFF = 504
 
 
 def of_the_operator(cluster: RunningCluster, start: int) -> list[dict[str, Any]]:
-    with cluster.audit_log.open("rb") as log:
-        log.seek(start)
-        *lines, _ = log.read().split(b"\n")
-    entries = [json.loads(line) for line in lines]
+    entries = auditlog.entries(cluster.audit_log, start)
     return [one for one in entries if one["user"]["username"].startswith(f"system:serviceaccount:{NAMESPACE}:")]
 
 
@@ -35,7 +32,7 @@ def test_the_children_that_a_resume_makes_do_not_interrupt_it(
         for _ in range(ROUNDS):
             lab.patch("scout", suspend=True)
             lab.until_state("scout", "Suspended")
-            start = apiserver.audit_log.stat().st_size
+            start = auditlog.end(apiserver.audit_log)
             lab.patch("scout", suspend=False)
             lab.until_built(["scout"])
             eventually(lambda: "suspension" not in lab.status("scout"), "the run is written down")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
@@ -16,6 +15,7 @@ import yaml
 from bulkhead.api import conditions
 from bulkhead.engine.reconcile import CONFIRM_AFTER
 from bulkhead.plan.names import managed_labels
+from devcluster import auditlog
 from devcluster.api import RunningCluster
 from manifests.render import find_helm
 from tests.apiserver.agents import Lab
@@ -99,18 +99,11 @@ def granted() -> set[Right]:
 
 def entries(cluster: RunningCluster, start: int) -> list[dict[str, Any]]:
     """What the operator asked the API server since a place in its audit log."""
-    with cluster.audit_log.open("rb") as log:
-        log.seek(start)
-        lines = log.read().splitlines()
-    found = []
-    for line in lines:
-        try:
-            entry = json.loads(line)
-        except ValueError:
-            continue  # The last line, half written.
-        if entry["user"]["username"].startswith(f"system:serviceaccount:{NAMESPACE}:") and "objectRef" in entry:
-            found.append(entry)
-    return found
+    return [
+        entry
+        for entry in auditlog.entries(cluster.audit_log, start)
+        if entry["user"]["username"].startswith(f"system:serviceaccount:{NAMESPACE}:") and "objectRef" in entry
+    ]
 
 
 def right(entry: dict[str, Any]) -> Right:
@@ -322,7 +315,7 @@ def quiet_for(agent: dict[str, Any], seconds: float) -> bool:
 
 def read_again(lab: Lab, cluster: RunningCluster) -> bool:
     """Deletes a workload; says whether the operator read its agent before it made another."""
-    start = cluster.audit_log.stat().st_size
+    start = auditlog.end(cluster.audit_log)
     lab.delete("StatefulSet", "scout")
     eventually(lambda: lab.get("StatefulSet", "scout"), "another workload")
     return any(right(one) == ("bulkhead.dev", "agentdeployments", "get") for one in entries(cluster, start))
@@ -334,7 +327,7 @@ def test_the_operator_uses_every_right_that_it_has_and_lacks_none(
     token = yaml.safe_load(install_rights(apiserver).read_text())["users"][0]["user"]["token"]
     leases = f"/apis/coordination.k8s.io/v1/namespaces/{NAMESPACE}/leases/bulkhead-operator"
     rest.delete(leases)
-    start = apiserver.audit_log.stat().st_size
+    start = auditlog.end(apiserver.audit_log)
     kinds = (*DENIES, CILIUM_NETWORK_POLICIES)
     files = Files(tmp_path / "files")
     files.settings.write_text(yaml.safe_dump({**yaml.safe_load(files.settings.read_text()), **VALUES}))

@@ -162,6 +162,27 @@ def test_one_who_waits_for_a_build_that_is_killed_builds_itself(workshop: Worksh
     assert len(workshop.builders()) == 2
 
 
+def test_the_modules_of_what_comes_next_are_fetched_while_a_component_is_built(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetched = workshop.folder / "fetched"
+    patience = f"for i in $(seq 600); do [ -e {fetched} ] && break; sleep 0.1; done"
+    shell, *rest = workshop.go.read_text().splitlines(keepends=True)
+    script = [
+        shell,
+        f'if [ "$1" = list ]; then touch {fetched}; fi\n',
+        f'if [ "$1" = build ]; then {patience}; [ -e {fetched} ] || exit 7; fi\n',
+        *rest,
+    ]
+    workshop.go.write_text("".join(script))
+    components = {"greeter": workshop.component, "next": replace(workshop.component, name="next")}
+    monkeypatch.setattr("devcluster.build.component", components.__getitem__)
+
+    workshop.binaries.all(components)
+
+    assert len(workshop.builders()) == 2
+
+
 def test_a_failed_build_says_what_the_compiler_said_and_leaves_nothing(workshop: Workshop) -> None:
     (workshop.module / "main.go").write_text("package main\n\nfunc main() { undefinedThing() }\n")
 

@@ -132,15 +132,21 @@ class Informer:
         """
         return float("inf") if self._heard is None else self._clock() - self._heard
 
-    def observe(self, obj: Object) -> None:
-        """Takes in what a write of our own returned, ahead of the watch; `on_change` is not called for it.
+    def observe(self, obj: Object, *, is_ours: bool = True) -> None:
+        """Takes in what a write of our own returned, ahead of the watch.
 
         A reconcile that follows at once then sees what the one before wrote, and neither this call nor the watch's echo
         of the write wakes the writer again. What the watch has already passed is ignored: the answer to a write can
         arrive after the watch told that the object was deleted, and would bring it back to life.
+
+        Args:
+            obj: The object as the API server returned it.
+            is_ours: Whether all of it that matters is what was written. Of what others write as well, as people do the
+                spec of which the status was written, the answer may be the first to show their change, and the watch's
+                echo is then no news: `on_change` is called for it.
         """
         if version_of(obj) > self._progress:
-            self._put(self._shape(obj), notify=False)
+            self._put(self._shape(obj), notify=not is_ours)
 
     def clear(self) -> None:
         """Empties the store, telling of each object that it is gone: the kind is not served any more.

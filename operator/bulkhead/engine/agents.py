@@ -1,4 +1,8 @@
-"""The AgentDeployments as last seen: fed by kopf's watch, and by what our own writes returned."""
+"""The AgentDeployments as last seen: fed by kopf's watch, and by what our own writes returned.
+
+It alone tells what changed, whoever brought it. The answer to a write of our own can be the first to show what somebody
+else changed at that moment, and the watch's event is no news then: a suspension that came so waited for ten minutes.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ from typing import Any
 from bulkhead.cluster.interning import interned
 
 Object = dict[str, Any]
+OnChange = Callable[[Object | None, Object | None], None]
 
 
 class AgentStore:
@@ -20,37 +25,48 @@ class AgentStore:
 
     Args:
         clock: monotonic seconds.
+        on_change: called with the old and the new copy: no old one for what appeared, no new one for what is gone. It
+            must be quick and must not await.
     """
 
-    def __init__(self, *, clock: Callable[[], float]) -> None:
+    def __init__(self, *, clock: Callable[[], float], on_change: OnChange) -> None:
         self._clock = clock
+        self._on_change = on_change
         self._agents: dict[tuple[str, str], Object] = {}
         self._seen: dict[tuple[str, str], float] = {}
         self._names: defaultdict[str, set[str]] = defaultdict(set)
 
-    def observe(self, agent: Object) -> tuple[Object | None, bool]:
-        """Takes a copy in; returns the one it replaces and whether it was newer than that."""
+    def observe(self, agent: Object) -> None:
+        """Takes a copy in, if it is newer than what is here."""
         key = self._key(agent)
         agent["metadata"].pop("managedFields", None)
         known = self._agents.get(key)
         self._seen[key] = self._clock()
-        if known is not None and _version(agent) < _version(known):
-            return known, False
-        self._agents[key] = interned(agent)
+        if known is not None and _version(agent) <= _version(known):
+            return
+        self._agents[key] = kept = interned(agent)
         self._names[key[0]].add(key[1])
-        return known, known is None or _version(agent) > _version(known)
+        self._on_change(known, kept)
 
-    def remove(self, namespace: str, name: str, *, uid: str) -> Object | None:
+    def answered(self, agent: Object) -> None:
+        """Takes in what a write of our own returned.
+
+        It may come after the watch told that the agent was deleted, and would bring it back to life.
+        """
+        if self._key(agent) in self._agents:
+            self.observe(agent)
+
+    def remove(self, namespace: str, name: str, *, uid: str) -> None:
         """Drops an agent that was deleted, unless a successor with another UID has its name by now."""
         known = self._agents.get((namespace, name))
         if known is None or known["metadata"]["uid"] != uid:
-            return None
+            return
         del self._agents[(namespace, name)]
         del self._seen[(namespace, name)]
         self._names[namespace].discard(name)
         if not self._names[namespace]:
             del self._names[namespace]
-        return known
+        self._on_change(known, None)
 
     def keep_only(self, uids: set[str], *, seen_before: float) -> list[Object]:
         """Drops and returns the agents that a full list did not have and that were last seen before it was made."""

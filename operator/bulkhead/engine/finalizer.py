@@ -53,7 +53,7 @@ async def _set(client: Client, agents: AgentStore, agent: Object, *, wanted: boo
         if wanted and current["metadata"].get("deletionTimestamp"):
             raise AgentGoneError
         try:
-            agents.observe(await _patch(client, current, wanted=wanted))
+            agents.answered(await _patch(client, current, wanted=wanted))
         except ApiError as error:
             if not (error.conflict or error.not_found) or not left:
                 raise

@@ -88,7 +88,7 @@ class Operator:
         self._clock = clock
         self._workers = workers or {Lane.NORMAL: 16, Lane.URGENT: 16}
         self._queue = WorkQueue(clock=clock, is_patient=lambda key: self._fleet.has_cut(key))
-        self._agents = AgentStore(clock=clock)
+        self._agents = AgentStore(clock=clock, on_change=self._agent_changed)
         self._watching = Client(connection, user_agent="bulkhead/watch")
         clients = {
             lane: Client(connection, pool_size=CONNECTIONS, user_agent=f"bulkhead/{lane.value}") for lane in Lane
@@ -220,7 +220,6 @@ class Operator:
             evidence=self._evidence,
             recorder=self._recorder,
             is_leader=leads,
-            on_status=self._status_written,
             now=now,
         )
         self._namespaces = NamespaceReconciler(
@@ -232,7 +231,6 @@ class Operator:
             queue=self._queue,
             lane_of=self._reconciler.lane_of,
             seen=self.agent_seen,
-            gone=self._ghost,
             clock=clock,
         )
         self.metrics = Metrics(
@@ -249,26 +247,12 @@ class Operator:
 
     def agent_seen(self, agent: dict[str, Any]) -> None:
         """Takes in an AgentDeployment as the watch showed it; returns at once."""
-        old, newer = self._agents.observe(agent)
-        if newer:
-            self._status_written(old, agent)
-        if not newer or (old is not None and _meaning(old) == _meaning(agent)):
-            return
-        key = agent_key(agent["metadata"]["namespace"], agent["metadata"]["name"])
-        if old is not None and old["metadata"]["uid"] != agent["metadata"]["uid"]:
-            self._reconciler.gone(key, old)
-        self._notify(key)
+        self._agents.observe(agent)
 
     def agent_deleted(self, agent: dict[str, Any]) -> None:
         """Takes in that an AgentDeployment was deleted; returns at once."""
         data = agent["metadata"]
-        known = self._agents.remove(data["namespace"], data["name"], uid=data["uid"])
-        if known is not None:
-            self._status_written(known, None)
-            self._evidence.forget(known)
-            key = agent_key(data["namespace"], data["name"])
-            self._reconciler.gone(key, known)
-            self._notify(key)
+        self._agents.remove(data["namespace"], data["name"], uid=data["uid"])
 
     def unready(self) -> list[str]:
         """Says what the operator still waits for before it can act on anything; nothing when it is ready."""
@@ -321,9 +305,17 @@ class Operator:
     def _push(self, key: Key) -> None:
         self._queue.add(key, Lane.NORMAL if key.kind in (NAMESPACE, POLICY) else self._reconciler.lane_of(key))
 
-    def _status_written(self, old: dict[str, Any] | None, new: dict[str, Any] | None) -> None:
+    def _agent_changed(self, old: dict[str, Any] | None, new: dict[str, Any] | None) -> None:
         self._policies.agent_changed(old, new)
         self._switches.agent_changed(old, new)
+        known = new or old
+        if known is None or (old is not None and new is not None and _meaning(old) == _meaning(new)):
+            return
+        key = agent_key(known["metadata"]["namespace"], known["metadata"]["name"])
+        if old is not None and (new is None or old["metadata"]["uid"] != new["metadata"]["uid"]):
+            self._evidence.forget(old)
+            self._reconciler.gone(key, old)
+        self._notify(key)
 
     def _retarget(self) -> None:
         self._prober.set_targets(wanted_controls(self._world.parsed_policies(), own=self._world.canary()))
@@ -388,10 +380,6 @@ class Operator:
         async with asyncio.TaskGroup() as group:
             for part in (self._credentials, self._switches, self._fleet, self._resync):
                 group.create_task(part.run(), name=type(part).__name__)
-
-    def _ghost(self, key: Key, agent: dict[str, Any]) -> None:
-        self._reconciler.gone(key, agent)
-        self._notify(key)
 
 
 def _meaning(agent: dict[str, Any]) -> object:

@@ -319,7 +319,7 @@ class PolicyReconciler:
             if error.not_found or error.conflict:
                 return  # deleted, or made again: the watch tells of it
             raise
-        world.policies.observe(written)
+        world.policies.observe(written, is_ours=False)
         for one in policystatus.transitions(previous, current):
             level = logging.WARNING if one.type == "Warning" else logging.INFO
             logger.log(level, one.note, extra=_about(policy, reason=one.reason))

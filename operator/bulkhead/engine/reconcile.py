@@ -60,7 +60,6 @@ class AgentReconciler:
         evidence: what tells breakers from outside, and who is told what they did.
         recorder: writes events.
         is_leader: whether this replica holds the lease.
-        on_status: told of an agent before and after its status was written.
         now: the time of day.
     """
 
@@ -76,7 +75,6 @@ class AgentReconciler:
         evidence: Evidence,
         recorder: Recorder,
         is_leader: Callable[[], bool],
-        on_status: Callable[[Object, Object], None],
         now: Callable[[], datetime],
     ) -> None:
         self._agents = agents
@@ -88,7 +86,6 @@ class AgentReconciler:
         self._evidence = evidence
         self._recorder = recorder
         self._is_leader = is_leader
-        self._on_status = on_status
         self._now = now
         self._cuts: dict[str, Cut] = {}
         self._leaving: dict[Key, Object] = {}
@@ -372,8 +369,7 @@ class AgentReconciler:
             self._agents.remove(data["namespace"], data["name"], uid=data["uid"])
             return None
         self._opened.pop(data["uid"], None)
-        self._agents.observe(written)
-        self._on_status(agent, written)
+        self._agents.answered(written)
         self._announce(agent, previous, current)
         return written
 

@@ -30,7 +30,6 @@ class Resync:
         queue: where their keys go.
         lane_of: gives the lane of a key.
         seen: told of each agent that the list has.
-        gone: told of each that it has not, though no watch told of its deletion.
         clock: monotonic seconds.
     """
 
@@ -42,7 +41,6 @@ class Resync:
         queue: WorkQueue,
         lane_of: Callable[[Key], Lane],
         seen: Callable[[Object], None],
-        gone: Callable[[Key, Object], None],
         clock: Callable[[], float],
     ) -> None:
         self._client = client
@@ -50,7 +48,6 @@ class Resync:
         self._queue = queue
         self._lane_of = lane_of
         self._seen = seen
-        self._gone = gone
         self._clock = clock
 
     async def run(self) -> None:
@@ -72,6 +69,5 @@ class Resync:
         uids = {agent["metadata"]["uid"] for agent in listed}
         for agent in self._agents.keep_only(uids, seen_before=before):
             logger.info("an agent is gone whose deletion no watch showed", extra=logs.about(agent))
-            self._gone(agent_key(agent["metadata"]["namespace"], agent["metadata"]["name"]), agent)
         for agent in listed:
             self._seen(agent)

@@ -249,7 +249,7 @@ class Switches:
             if error.not_found or error.conflict:
                 return True  # deleted, or made again: the watch tells of it
             raise
-        self.informer.observe(written)
+        self.informer.observe(written, is_ours=False)
         for one in switchstatus.transitions(previous, current):
             level = logging.WARNING if one.type == "Warning" else logging.INFO
             logger.log(level, one.note, extra={"killSwitch": switch.name, "reason": one.reason})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +11,7 @@ import pytest
 import yaml
 
 from bulkhead.plan import admission
+from devcluster import auditlog
 from devcluster.api import token_kubeconfig
 from manifests.render import find_helm
 from tests.apiserver.admission import objects, ordinary
@@ -207,7 +207,7 @@ def test_admission_is_not_in_the_operators_way(
     guarded: Guarded, sources: None, operator: OperatorProcess, sandbox: str
 ) -> None:
     lab = Lab(guarded.admin, sandbox)
-    start = guarded.cluster.audit_log.stat().st_size
+    start = auditlog.end(guarded.cluster.audit_log)
     with guarded.policies(sandbox_policy("default", **OFFERED)):
         eventually(
             lambda: lab.try_create("scout", workspace={"size": "1Gi", "onDelete": "Delete"}, **ASKED).ok, "an agent"
@@ -222,14 +222,11 @@ def test_admission_is_not_in_the_operators_way(
         lab.until_built(["scout"])
         lab.delete("AgentDeployment", "scout")
         eventually(lambda: not lab.list("Pod") and not lab.list("StatefulSet"), "all of it is gone", within=60)
-    with guarded.cluster.audit_log.open(encoding="utf-8") as log:
-        log.seek(start)
-        asked = [json.loads(line) for line in log if OPERATOR in line and line.endswith("\n")]
     # An event about an agent in another test's namespace, which is being deleted, is refused for that.
     here = (sandbox, NAMESPACE, SOURCES, None)
     mine = [
         one
-        for one in asked
+        for one in auditlog.entries(guarded.cluster.audit_log, start)
         if one["user"]["username"] == OPERATOR and one.get("objectRef", {}).get("namespace") in here
     ]
     assert mine

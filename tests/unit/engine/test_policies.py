@@ -101,7 +101,7 @@ async def bench() -> AsyncIterator[Bench]:
     client = Client(Connection(SimpleNamespace()))  # never asked for anything
     world = World(
         client,
-        agents=AgentStore(clock=Clock()),
+        agents=AgentStore(clock=Clock(), on_change=lambda _old, _new: None),
         settings=Settings(),
         notify=lambda key: None,
         retarget=lambda: None,
