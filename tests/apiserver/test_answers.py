@@ -27,6 +27,8 @@ from tests.operator_process import OperatorProcess, eventually, install_rights
 
 HELD = 3.0
 """Seconds for which a write of status is held back: long enough to change the object meanwhile."""
+QUIET = 1.5
+"""Seconds without a request after which no look is under way."""
 SOON = 20.0
 """Seconds; a watch that says nothing is given up after 50."""
 
@@ -49,14 +51,30 @@ def hold_status(proxy: FaultProxy, plural: str, name: str) -> None:
     proxy.on("PATCH", f"/{plural}/{name}/status", Delay(HELD), times=None)
 
 
+def says(lab: Lab, words: str) -> None:
+    """Has the scheduler tell why it places the agent's pod nowhere."""
+    condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": words}
+    pod = f"{lab.path('Pod', 'scout-0')}/status"
+    assert lab.rest.send("PATCH", pod, {"status": {"conditions": [condition]}}, content_type=MERGE).ok
+
+
 def test_a_suspension_that_only_the_answer_to_a_write_of_status_shows_is_carried_out(
     proxy: FaultProxy, operator: OperatorProcess, rest: Rest, sandbox: str
 ) -> None:
     lab = Lab(rest, sandbox)
-    lab.create("scout")
-    hold_status(proxy, "agentdeployments", "scout")
     with operator:
-        eventually(lambda: proxy.seen("PATCH", "/agentdeployments/scout/status"), "a write of status is on its way")
+        lab.create("scout")
+        lab.until_built(["scout"])
+        lab.until_state("scout", "Starting")
+    hold_status(proxy, "agentdeployments", "scout")
+    written = proxy.seen("PATCH", "/scout/status")
+    with operator:
+        # At the second news of the pod all else is said and done: nothing but the answer has it look once more.
+        says(lab, "no node")
+        eventually(lambda: "no node" in lab.condition("scout", "Ready")["message"], "the first is written")
+        eventually(lambda: time.monotonic() - proxy.requests[-1].at > QUIET, "nothing is asked any more")
+        says(lab, "no room")
+        eventually(lambda: proxy.seen("PATCH", "/scout/status") == written + 2, "the second is on its way")
         lab.patch("scout", suspend=True)
         lab.until_state("scout", "Suspended", within=SOON)
         assert (lab.list("Pod"), lab.list("StatefulSet")) == ([], [])
