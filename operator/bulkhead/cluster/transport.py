@@ -162,6 +162,14 @@ class Transport:
             raise Unreachable(f"{request}: no answer within the deadline") from error
         except (aiohttp.ClientError, OSError) as error:
             raise Unreachable(f"{request}: {type(error).__name__}: {error}") from error
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            # Nobody cancelled this task. aiohttp cancels whoever waits for a connection of a session that is closed, as
+            # one is when credentials have changed; passed on, it would end the work, or a whole part of the operator,
+            # without a word.
+            raise Unreachable(f"{request}: its connections were closed while it waited for one") from error
 
     async def _opened(self) -> aiohttp.ClientSession:
         """Gives the session, opened anew when address, trust or client certificate have changed."""

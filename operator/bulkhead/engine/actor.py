@@ -178,4 +178,4 @@ class Actor:
             written = await self._client.merge_patch(
                 resources.CLAIMS, namespace=data["namespace"], name=data["name"], patch=patch
             )
-            self._view.claims.observe(written)
+            self._view.claims.observe(written, is_ours=False)

@@ -245,9 +245,14 @@ class WorkQueue:
         try:
             await work(key, lane)
         except asyncio.CancelledError:
-            raise
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            # Nobody cancelled this work, but something that it waited for was: it is not done, and nobody knows.
+            logger.warning("work was cut short: what it waited for was cancelled", extra=_named(key))
+            self.retry(key, lane)
         except Exception:
-            logger.exception("work failed unexpectedly", extra={"key": f"{key.namespace}/{key.name}"})
+            logger.exception("work failed unexpectedly", extra=_named(key))
             self.retry(key, lane)
 
     def _settle(self, key: Key) -> None:
@@ -278,3 +283,7 @@ class WorkQueue:
                     await self._timer.wait()
             except TimeoutError:
                 continue
+
+
+def _named(key: Key) -> dict[str, str]:
+    return {"key": f"{key.namespace}/{key.name}"}

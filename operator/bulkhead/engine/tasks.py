@@ -20,6 +20,7 @@ class Tasks:
     def __init__(self) -> None:
         """Holds nothing yet."""
         self.failed: list[str] = []
+        self._stopping = False
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self, name: str, work: Coroutine[Any, Any, None]) -> None:
@@ -30,12 +31,13 @@ class Tasks:
 
     async def stop(self) -> None:
         """Ends all of them, and returns when they have."""
+        self._stopping = True
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        if task.cancelled():
+        if task.cancelled() and self._stopping:
             return
         self.failed.append(task.get_name())
-        logger.critical("%s ended", task.get_name(), exc_info=task.exception())
+        logger.critical("%s ended", task.get_name(), exc_info=None if task.cancelled() else task.exception())

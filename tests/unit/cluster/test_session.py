@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -18,6 +19,7 @@ from bulkhead.cluster.connection import Connection
 from bulkhead.cluster.errors import ApiError, Unreachable
 from bulkhead.cluster.resources import NAMESPACES
 from devcluster.pki import Authority, KeyPair
+from tests.faults import eventually
 
 NAMESPACE = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "default"}}
 
@@ -32,6 +34,8 @@ class Server:
     headers: list[dict[str, str]] = field(default_factory=list)
     bodies: list[bytes] = field(default_factory=list)
     users: list[str] = field(default_factory=list)
+    permits: asyncio.Semaphore | None = None
+    """Where there is one, each answer waits for a permit."""
 
     async def answer(self, request: web.Request) -> web.Response:
         self.targets.append(request.raw_path)
@@ -41,6 +45,8 @@ class Server:
         certificate = transport.get_extra_info("peercert") if transport is not None else None
         if certificate:
             self.users.append(dict(part[0] for part in certificate["subject"])["commonName"])
+        if self.permits is not None:
+            await self.permits.acquire()
         return web.json_response(NAMESPACE, status=self.status, headers={"Set-Cookie": "route=1"})
 
 
@@ -70,7 +76,9 @@ def authority(tmp_path: Path) -> Authority:
 
 
 @asynccontextmanager
-async def client_of(folder: Path, cluster: dict[str, Any], user: dict[str, Any] | None = None) -> AsyncIterator[Client]:
+async def client_of(
+    folder: Path, cluster: dict[str, Any], user: dict[str, Any] | None = None, *, connections: int = 64
+) -> AsyncIterator[Client]:
     """A client of the cluster, and as the user, that a kubeconfig describes."""
     path = folder / "kubeconfig"
     document = {
@@ -80,7 +88,7 @@ async def client_of(folder: Path, cluster: dict[str, Any], user: dict[str, Any] 
         "current-context": "x",
     }
     path.write_text(yaml.safe_dump(document))
-    async with Client(await Connection.load(kubeconfig=path), deadline=10.0) as client:
+    async with Client(await Connection.load(kubeconfig=path), deadline=10.0, pool_size=connections) as client:
         yield client
 
 
@@ -131,6 +139,32 @@ async def test_a_client_certificate_is_shown_and_its_successor_is_taken_up_with_
             with pytest.raises(ApiError):
                 await client.get(NAMESPACES, name="default")
         assert server.users == ["first", "first", "second"]
+
+
+async def test_who_waits_for_a_connection_when_another_certificate_is_taken_up_is_told_to_try_again(
+    tmp_path: Path, authority: Authority
+) -> None:
+    ca = authority.files.certificate
+    async with serving(authority.server("api", ["127.0.0.1"]), clients=ca) as server:
+        pair = authority.client("me", user="first")
+        cluster = {"server": server.url, "certificate-authority": str(ca)}
+        user = {"client-certificate": str(pair.certificate), "client-key": str(pair.key)}
+        async with client_of(tmp_path, cluster, user, connections=1) as client:
+            server.status, server.permits = 401, asyncio.Semaphore(0)
+            refused, next_one, waiting = (asyncio.create_task(client.get(NAMESPACES, name="default")) for _ in range(3))
+            await eventually(lambda: len(server.targets) == 1, "the first is sent")
+            authority.client("me", user="second")
+            server.permits.release()
+            # Refused, the first takes up the other certificate; the second has got its connection, the third has none.
+            await eventually(lambda: "second" in server.users, "the first is sent again")
+            with pytest.raises(Unreachable):
+                await next_one
+            with pytest.raises(Unreachable, match="closed while it waited"):
+                await waiting
+            server.permits.release()
+            server.permits.release()
+            with pytest.raises(ApiError):
+                await refused
 
 
 async def test_requests_go_through_the_kubeconfigs_proxy(tmp_path: Path) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 
@@ -21,6 +22,17 @@ class Clock:
         return self.time
 
 
+async def broken() -> None:
+    raise RuntimeError("unexpected")
+
+
+async def deserted() -> None:
+    """Waits for something that somebody else cancels."""
+    awaited: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    awaited.cancel()
+    await awaited
+
+
 class Bench:
     """A queue whose work is under the test's control: each piece waits until it is let go."""
 
@@ -34,6 +46,7 @@ class Bench:
         self.gates: dict[tuple[Key, Lane], asyncio.Event] = {}
         self.progress = asyncio.Event()
         self.fail: Callable[[Key], bool] = lambda _: False
+        self.failure = broken
 
     def hold(self, key: Key, lane: Lane) -> None:
         self.gates[(key, lane)] = asyncio.Event()
@@ -44,7 +57,7 @@ class Bench:
     async def work(self, key: Key, lane: Lane) -> None:
         self.started.append((key, lane))
         if self.fail(key):
-            raise RuntimeError("unexpected")
+            await self.failure()
         gate = self.gates.get((key, lane))
         try:
             if gate is not None:
@@ -185,8 +198,18 @@ def test_backoffs_of_many_keys_do_not_come_in_step() -> None:
     assert all(0.025 <= wait <= 0.05 for wait in waits)
 
 
-async def test_an_unexpected_error_is_retried_and_stalls_nobody(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(
+    ("failure", "told"),
+    [
+        pytest.param(broken, "work failed unexpectedly", id="an unexpected error"),
+        pytest.param(deserted, "what it waited for was cancelled", id="a wait for what was cancelled"),
+    ],
+)
+async def test_work_that_ends_unexpectedly_is_tried_again_and_stalls_nobody(
+    caplog: pytest.LogCaptureFixture, failure: Callable[[], Coroutine[Any, Any, None]], told: str
+) -> None:
     async with bench(normal=1) as made:
+        made.failure = failure
         made.fail = lambda key: key == A
         made.queue.add(A)
         made.queue.add(B)
@@ -196,7 +219,7 @@ async def test_an_unexpected_error_is_retried_and_stalls_nobody(caplog: pytest.L
         made.clock.time += 1
         made.queue.add_after(B, 0.0)
         await made.until(lambda: (A, Lane.NORMAL) in made.finished)
-    assert "work failed unexpectedly" in caplog.text
+    assert told in caplog.text
 
 
 async def test_ending_the_queue_ends_the_work_in_progress() -> None:
