@@ -32,6 +32,12 @@ def pod(name: str = "probe", **spec: Any) -> Object:
     return made
 
 
+def eviction(grace: int | None = None) -> Object:
+    """Of the pod `standing`, with a grace in seconds where one is given."""
+    options = {} if grace is None else {"deleteOptions": {"gracePeriodSeconds": grace}}
+    return named("policy/v1", "Eviction", "standing", **options)
+
+
 def workload(kind: str, name: str = "probe") -> Object:
     """A workload of the group apps with one replica, on no condition."""
     spec: Object = {"selector": {"matchLabels": LABELS}, "template": TEMPLATE}

@@ -6,6 +6,8 @@ from tests.apiserver.admission import objects
 from tests.apiserver.admission.cluster import Request
 from tests.apiserver.admission.objects import AGENTS, APPS, BATCH, CORE, DISCOVERY, NETWORK, RBAC
 
+EVICTION = f"{CORE}/pods/standing/eviction"
+
 REFUSED: dict[str, dict[str, Request]] = {
     "network-policies": {
         "another policy": Request("POST", f"{NETWORK}/networkpolicies", objects.network_policy()),
@@ -124,6 +126,26 @@ REFUSED: dict[str, dict[str, Request]] = {
     },
     "agent-status": {
         "a verdict": Request("PATCH", f"{AGENTS}/standing/status", {"status": {"state": "Running"}}, "merge"),
+    },
+    "evictions": {
+        "one without grace": Request("POST", EVICTION, objects.eviction(0)),
+        "one with less grace than a container is given in any case": Request("POST", EVICTION, objects.eviction(1)),
+    },
+    "orphans": {
+        "a deletion": Request("DELETE", f"{AGENTS}/standing?propagationPolicy=Orphan"),
+        "a deletion in the old words": Request("DELETE", f"{AGENTS}/standing?orphanDependents=true"),
+        "a deletion of all": Request("DELETE", f"{AGENTS}?propagationPolicy=Orphan"),
+        "a finalizer": Request("PATCH", f"{AGENTS}/standing", {"metadata": {"finalizers": ["orphan"]}}, "merge"),
+        "an agent with the finalizer": Request(
+            "POST",
+            AGENTS,
+            {
+                "apiVersion": "bulkhead.dev/v1alpha1",
+                "kind": "AgentDeployment",
+                "metadata": {"name": "probe", "finalizers": ["orphan"]},
+                "spec": {"owner": "team-a", "image": "example.test/agent:1"},
+            },
+        ),
     },
     "services": {
         "a LoadBalancer": Request("POST", f"{CORE}/services", objects.service(type="LoadBalancer")),

@@ -75,7 +75,7 @@ def test_outside_of_sandbox_namespaces_admission_is_not_in_the_way(
 
 def test_every_guard_of_the_chart_is_tried() -> None:
     guards = {one["name"] for one in yaml.safe_load((CHART / "files" / "guards.yaml").read_text())}
-    assert guards - {"roles"} == REFUSED.keys() - {"services"}
+    assert guards - {"roles"} == REFUSED.keys() - {"evictions", "orphans", "services"}
 
 
 # --- who is let through --------------------------------------------------------------------------------------
@@ -145,9 +145,20 @@ def test_a_status_cannot_carry_another_label_not_even_a_controllers(guarded: Gua
     ).ok
 
 
-def test_an_eviction_is_open_to_whoever_has_the_right(guarded: Guarded, furnished: str) -> None:
-    body = objects.named("policy/v1", "Eviction", "standing")
-    answer = guarded.send(guarded.admin, Request("POST", f"{STANDING_POD}/eviction", body), furnished)
+@pytest.mark.parametrize("grace", [None, 2, 30])
+def test_an_eviction_that_leaves_processes_their_grace_is_open_to_whoever_has_the_right(
+    guarded: Guarded, furnished: str, grace: int | None
+) -> None:
+    request = Request("POST", f"{STANDING_POD}/eviction", objects.eviction(grace))
+    answer = guarded.send(guarded.admin, request, furnished)
+    assert answer.ok, answer.message
+
+
+@pytest.mark.parametrize("query", ["", "?propagationPolicy=Background", "?propagationPolicy=Foreground"])
+def test_an_agent_is_deleted_with_what_it_has_by_whoever_has_the_right(
+    guarded: Guarded, furnished: str, query: str
+) -> None:
+    answer = guarded.send(guarded.admin, Request("DELETE", f"{objects.AGENTS}/standing{query}"), furnished)
     assert answer.ok, answer.message
 
 

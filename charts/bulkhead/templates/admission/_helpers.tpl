@@ -160,7 +160,7 @@ list of parsed networks), more (an expression that is appended about the network
 {{- range $guard := .Files.Get "files/guards.yaml" | fromYamlArray }}
 {{ $guard.name }}.yaml: {{ include "bulkhead.admission.guard" (dict "root" $root "guard" $guard) | toJson }}
 {{- end }}
-{{- range $name := list "namespaces" "services" "services-elsewhere" "pod-labels" "network-floor" "network-production" "agent-floor" "agent-network" "agent-workload" "agent-scale" "agent-rights" "agent-identity" "agent-credentials" "operator" "operator-deletions" "operator-elsewhere" "operator-roles" "operator-role-ceilings" "operator-networks" "operator-workloads" "killswitches" "agent-switches" "agent-accounts" "records" "marks" }}
+{{- range $name := list "namespaces" "services" "services-elsewhere" "pod-labels" "evictions" "orphans" "network-floor" "network-production" "agent-floor" "agent-network" "agent-workload" "agent-scale" "agent-rights" "agent-identity" "agent-credentials" "operator" "operator-deletions" "operator-elsewhere" "operator-roles" "operator-role-ceilings" "operator-networks" "operator-workloads" "killswitches" "agent-switches" "agent-accounts" "records" "marks" }}
 {{ $name }}.yaml: {{ include (printf "bulkhead.admission.%s" $name) $root | toJson }}
 {{- end }}
 {{- end }}
