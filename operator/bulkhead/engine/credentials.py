@@ -35,7 +35,7 @@ from bulkhead.issuers.base import Handle, IssuerError, NotRenewable, Refused
 from bulkhead.issuers.registry import Issuers
 from bulkhead.plan.books import EMPTY, Asked, Attempt, Books, Doing
 from bulkhead.plan.lease import InvalidRecord, Lease, State
-from bulkhead.plan.leases import Ending, LeasePlan
+from bulkhead.plan.leases import RELEASE, Ending, LeasePlan
 
 logger = logging.getLogger(__name__)
 
@@ -166,7 +166,7 @@ class Credentials:
         for ending in plan.revoke:
             self._spawn(agent, ("revoke", ending.lease.id), partial(self._revoke, agent, ending))
         if (plan.release or plan.give_up) and self._is_leader():
-            self._spawn(agent, ("release", ""), partial(self._release, agent, plan))
+            self._spawn(agent, RELEASE, partial(self._release, agent, plan))
 
     def source_changed(self, namespace: str, name: str) -> None:
         """Takes note that a Secret changed that leases of the `secret` issuer may be copies of."""

@@ -315,7 +315,8 @@ class Operator:
         if old is not None and (new is None or old["metadata"]["uid"] != new["metadata"]["uid"]):
             self._evidence.forget(old)
             self._reconciler.gone(key, old)
-        self._notify(key)
+        # Whoever holds it: its credentials are revoked while it is being cut with many others.
+        self._push(key)
 
     def _retarget(self) -> None:
         self._prober.set_targets(wanted_controls(self._world.parsed_policies(), own=self._world.canary()))

@@ -152,11 +152,15 @@ class WorkQueue:
         self._lanes[lane].put(key, patient=self._is_patient(key))
 
     def add_after(self, key: Key, seconds: float, lane: Lane = Lane.NORMAL) -> None:
-        """Puts a key in after a delay; of several delays of one key the shortest counts."""
+        """Puts a key in after a delay; of several delays of one key the shortest counts, and the lane that cuts."""
         due = self._clock() + seconds
         earlier = self._due.get(key)
-        if earlier is not None and earlier[0] <= due:
-            return
+        if earlier is not None:
+            lane = Lane.URGENT if Lane.URGENT in (lane, earlier[1]) else lane
+            if earlier[0] <= due:
+                # A cut must not wait for the normal lane, which may pause.
+                self._due[key] = (earlier[0], lane)
+                return
         self._due[key] = (due, lane)
         heapq.heappush(self._heap, (due, key))
         self._timer.set()

@@ -21,8 +21,9 @@ from bulkhead.engine.fleet import Fleet
 from bulkhead.engine.gather import Gatherer
 from bulkhead.engine.queue import Key, Lane, WorkQueue
 from bulkhead.engine.switches import Switches
+from bulkhead.engine.unwritten import Unwritten
 from bulkhead.plan import agent as agent_plan
-from bulkhead.plan import breakerchanges, circuit, pods, status, suspension
+from bulkhead.plan import breakerchanges, circuit, leases, pods, status, suspension
 from bulkhead.plan.agent import Plan
 from bulkhead.plan.observed import Cut, Object, Observed, Outcome
 
@@ -89,8 +90,7 @@ class AgentReconciler:
         self._now = now
         self._cuts: dict[str, Cut] = {}
         self._leaving: dict[Key, Object] = {}
-        self._opened: dict[str, Object] = {}
-        """By UID, what `status.circuit` of an agent should be whose breaker has opened and is not on record yet."""
+        self._opened = Unwritten(now=now)
         self._suspects: set[Key] = set()
         self._alarms: set[Key] = set()
         self._resuming: set[Key] = set()
@@ -144,35 +144,49 @@ class AgentReconciler:
             return
         agent = self._with_circuit(agent)
         if self._fleet.holds(agent["metadata"]["uid"]):
-            # It is being cut with many others, and comes back here to be verified.
+            # It is being cut with many others, and comes back here to be verified. What it has elsewhere is not cut
+            # there, and can be in use from elsewhere.
+            if self._switches.of(agent):
+                books = self._credentials.books(agent)
+                self._credentials.start(agent, leases.revocation(books, agent=agent, now=self._now()))
             return
-        tools = self._tools[lane]
-        live = key in self._suspects
-        observed = await tools.gatherer.gather(agent, live=live)
+        # Before the look: what comes up meanwhile is another suspicion.
+        live, dealt_with = key in self._suspects, False
         self._suspects.discard(key)
+        try:
+            dealt_with = await self._look(key, agent, lane, live=live)
+        finally:
+            if live and not dealt_with:
+                # No cache shows what it is about, so a look that failed is not made up for by the next ordinary one.
+                self._suspects.add(key)
+
+    async def _look(self, key: Key, agent: Object, lane: Lane, *, live: bool) -> bool:
+        """Looks at one agent; says whether what was found was dealt with."""
+        tools = self._tools[lane]
+        observed = await tools.gatherer.gather(agent, live=live)
         self._alarms.discard(key)
         plan = self._plan(observed)
         if plan.suspends:
             self._resuming.discard(key)
-            await self._suspend(key, plan, observed, tools)
-        elif lane is Lane.URGENT:
+            return await self._suspend(key, plan, observed, tools)
+        if lane is Lane.URGENT:
             # The urgent lane only cuts. What is to grow again waits its turn.
             self._resuming.add(key)
             # A look at the stop that was still to come would cut into the run.
             self._queue.cancel_delay(key)
             self._queue.add(key, Lane.NORMAL)
-        else:
-            await self._run(key, plan, observed, tools)
+            return False
+        return await self._run(key, plan, observed, tools)
 
     def _plan(self, observed: Observed) -> Plan:
         return agent_plan.plan(observed, now=self._now())
 
-    async def _suspend(self, key: Key, plan: Plan, observed: Observed, tools: LaneTools) -> None:
+    async def _suspend(self, key: Key, plan: Plan, observed: Observed, tools: LaneTools) -> bool:
         if plan.rests_on_this_replica and not self._is_leader():
             # A standby that cannot reach a canary would take away, again and again, what the leader builds. It looks
             # again when the canary answers, and when it leads.
-            return
-        if plan.opens and self._is_leader():
+            return False
+        if plan.opens:
             plan, observed = await self._put_on_record(key, plan, observed, tools)
         plan, observed, cut, errors = await self._stop(plan, observed, tools)
         refused = tuple(str(error) for error in errors)
@@ -184,19 +198,23 @@ class AgentReconciler:
             await self._delete_expired(agent or observed.agent, tools)
         elif plan.next_look is not None:
             self._queue.add_after(key, plan.next_look.total_seconds(), Lane.URGENT)
+        return True
 
     async def _put_on_record(self, key: Key, plan: Plan, observed: Observed, tools: LaneTools) -> tuple[Plan, Observed]:
         """Cuts the network of an agent whose breaker opens, and writes that down before its pods go.
 
         They are the evidence: planned again without them and without the record, nothing would hold the agent. Where it
-        cannot be written down, that is no reason to let the agent run on: it is kept here until it can be.
+        cannot be written down, by a replica that does not lead for one, that is no reason to let the agent run on: it
+        is kept here until it can be.
         """
         uid = observed.agent["metadata"]["uid"]
+        if plan.breaker is not None:
+            self._opened.note(observed.agent, circuit.write(plan.breaker.circuit))
+        if not self._is_leader():
+            return plan, observed
         network = tuple(one for one in plan.phases if one.step == agent_plan.NETWORK)
         cut, errors = await tools.actor.take_away(network, self._cuts.get(uid) or Cut(since=self._now()))
         self._cuts[uid] = cut
-        if plan.breaker is not None:
-            self._opened[uid] = circuit.write(plan.breaker.circuit)
         try:
             written = await self._write_status(key, plan, observed, Outcome(), cut, tools)
         except ClusterError as error:
@@ -207,9 +225,8 @@ class AgentReconciler:
         return plan, replace(observed, agent=written or self._with_circuit(observed.agent))
 
     def _with_circuit(self, agent: Object) -> Object:
-        """Returns an agent with the open breaker that is not in its status yet."""
-        opened = self._opened.get(agent["metadata"]["uid"])
-        return agent if opened is None else {**agent, "status": {**(agent.get("status") or {}), "circuit": opened}}
+        """Returns an agent with the open breaker that is not in its status yet, where it is on us to write it."""
+        return self._opened.applied(agent) if self._is_leader() else agent
 
     async def _settle(self, plan: Plan) -> None:
         """Takes alerts off their records that the status has."""
@@ -242,21 +259,21 @@ class AgentReconciler:
         self._cuts[uid] = cut
         return plan, observed, cut, errors
 
-    async def _run(self, key: Key, plan: Plan, observed: Observed, tools: LaneTools) -> None:
-        uid = observed.agent["metadata"]["uid"]
+    async def _run(self, key: Key, plan: Plan, observed: Observed, tools: LaneTools) -> bool:
+        # Those of an earlier stop are no times of the next, whoever leads then.
+        self._cuts.pop(observed.agent["metadata"]["uid"], None)
+        self._fleet.forget(observed.agent)
         if not self._is_leader() or plan.spec is None:
-            return
+            return False
         if observed.stateful_set is None and not await self._is_current(observed.agent, tools):
             self._queue.add(key, self.lane_of(key))
-            return
-        self._cuts.pop(uid, None)
-        self._fleet.forget(observed.agent)
+            return False
         self._credentials.start(observed.agent, plan.leases)
         _, errors = await tools.actor.take_away(plan.phases, Cut(since=self._now()))
         try:
             outcome = await self._build(observed, plan, tools)
         except NotLeadingError:
-            return
+            return False
         observed = replace(observed, warned=await tools.gatherer.warned(observed, wanted=plan.spec.replicas))
         await self._write_status(key, plan, observed, outcome, None, tools)
         await self._settle(plan)
@@ -264,6 +281,7 @@ class AgentReconciler:
         if errors:
             raise errors[0]
         self._look_again(key, plan, outcome)
+        return True
 
     async def _build(self, observed: Observed, plan: Plan, tools: LaneTools) -> Outcome:
         if observed.stateful_set is None:
@@ -322,7 +340,7 @@ class AgentReconciler:
         self._leaving.pop(key, None)
         self._cuts.pop(agent["metadata"]["uid"], None)
         self._fleet.forget(agent)
-        self._opened.pop(agent["metadata"]["uid"], None)
+        self._opened.drop(agent["metadata"]["uid"])
         # Where its deletion did not wait for an issuer any longer, the next try is a while away.
         self._credentials.orphaned(agent)
         logger.info("agent is deleted and gone", extra=logs.about(agent))
@@ -368,7 +386,7 @@ class AgentReconciler:
             # Deleted, or made again, while this was going on.
             self._agents.remove(data["namespace"], data["name"], uid=data["uid"])
             return None
-        self._opened.pop(data["uid"], None)
+        self._opened.drop(data["uid"])
         self._agents.answered(written)
         self._announce(agent, previous, current)
         return written

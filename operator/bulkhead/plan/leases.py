@@ -111,6 +111,10 @@ STOPPED: Final = LeasePlan(runs=False)
 """The same of one that must not run."""
 
 
+RELEASE: Final[Doing] = ("release", "")
+"""Taking the finalizer off. It fails like anything else, and is tried again no sooner."""
+
+
 def has_finalizer(agent: Object) -> bool:
     """Says whether the agent's deletion waits for its leases."""
     return FINALIZER in (agent["metadata"].get("finalizers") or ())
@@ -134,6 +138,13 @@ def plan(
     return (
         _running(wanted, books, agent, now=now) if runs else _ending(wanted, books, agent, now=now, patience=patience)
     )
+
+
+def revocation(books: Books, *, agent: Object, now: datetime) -> LeasePlan:
+    """Decides what is revoked now of an agent that must not run, and leaves all else about its stop to `plan`."""
+    agenda = _Agenda(books, now)
+    _revoke_all(agenda, books, again=not pods.is_being_deleted(agent), now=now)
+    return LeasePlan(runs=False, revoke=tuple(agenda.revoke), unrevoked=leasestatus.unrevoked(books))
 
 
 class _Agenda:
@@ -191,6 +202,7 @@ def _running(wanted: tuple[Asked, ...], books: Books, agent: Object, *, now: dat
             _keep(one, one.asked, agenda, books, now=now)
     ends = {one.name: leaseschedule.lives_until(one) for one in held if one.asked is not None}
     outside = any(one.external for one in wanted) or any(one.external for one in books.leases)
+    release = has_finalizer(agent) and not outside and not books.busy and agenda.when(RELEASE, now)
     return LeasePlan(
         prepare=tuple(agenda.prepare),
         extend=tuple(agenda.extend),
@@ -201,7 +213,7 @@ def _running(wanted: tuple[Asked, ...], books: Books, agent: Object, *, now: dat
         entries=leasestatus.entries(held, books, now=now),
         verdict=leasestatus.verdict(held, books, now=now),
         next_look=agenda.next_look,
-        release=has_finalizer(agent) and not outside and not books.busy,
+        release=release,
     )
 
 
@@ -254,6 +266,8 @@ def _let_go(held: Holding, agenda: _Agenda, books: Books, *, now: datetime) -> N
         if ("hold", lease.id) in books.busy:
             continue
         if lease.state is State.ACTIVE:
+            if not agenda.when(("retire", lease.id), now):
+                continue
             agenda.retire.append(replace(lease, state=State.RETIRING, revoke_at=now + leaseschedule.OVERLAP))
         elif agenda.when(("revoke", lease.id), lease.revoke_at or lease.prepared_at):
             due.append(lease)
@@ -262,24 +276,29 @@ def _let_go(held: Holding, agenda: _Agenda, books: Books, *, now: datetime) -> N
     agenda.revoke.extend(Ending(lease=lease, with_secret=last) for lease in due)
 
 
-def _ending(wanted: tuple[Asked, ...], books: Books, agent: Object, *, now: datetime, patience: timedelta) -> LeasePlan:
-    agenda = _Agenda(books, now)
-    leaving = pods.is_being_deleted(agent)
+def _revoke_all(agenda: _Agenda, books: Books, *, again: bool, now: datetime) -> None:
     for lease in books.leases:
         if ("hold", lease.id) in books.busy:
             # What is being issued is revoked when the issuer has answered: until then nobody knows what there is.
             continue
         at = lease.revoke_at if lease.state is State.CONFIRMING and lease.revoke_at else now
         if agenda.when(("revoke", lease.id), at):
-            agenda.revoke.append(Ending(lease=lease, with_secret=True, again=not leaving))
+            agenda.revoke.append(Ending(lease=lease, with_secret=True, again=again))
+
+
+def _ending(wanted: tuple[Asked, ...], books: Books, agent: Object, *, now: datetime, patience: timedelta) -> LeasePlan:
+    agenda = _Agenda(books, now)
+    leaving = pods.is_being_deleted(agent)
+    _revoke_all(agenda, books, again=not leaving, now=now)
     outside = any(lease.external for lease in books.leases)
     finalizer = has_finalizer(agent)
     overdue = False
     if leaving and finalizer and outside:
         until = conditions.parse_time(agent["metadata"]["deletionTimestamp"]) + patience
-        overdue = now >= until
+        overdue = now >= until and agenda.when(RELEASE, until)
         agenda.look(until)
     held = [leaseschedule.holding(name, None, books) for name in leaseschedule.names((), books)]
+    release = finalizer and not outside and not books.busy and agenda.when(RELEASE, now)
     return LeasePlan(
         revoke=tuple(agenda.revoke),
         runs=False,
@@ -288,6 +307,6 @@ def _ending(wanted: tuple[Asked, ...], books: Books, agent: Object, *, now: date
         verdict=leasestatus.stopped(books) if wanted or books else None,
         unrevoked=leasestatus.unrevoked(books),
         next_look=agenda.next_look,
-        release=finalizer and not outside and not books.busy,
+        release=release,
         give_up=overdue,
     )

@@ -324,3 +324,14 @@ def test_pauses_grow_while_the_api_server_goes_on_refusing_and_does_not_say_how_
     assert waits == [0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 15.0, 15.0]
     clock.time += 100
     assert queue.throttled(Key("AgentDeployment", "lab", "c"), Lane.NORMAL, None) == 0.5
+
+
+async def test_a_cut_that_is_tried_again_does_not_wait_as_the_normal_look_that_was_to_come_does() -> None:
+    async with bench() as made:
+        made.queue.throttled(B, Lane.NORMAL, 15.0)
+        made.queue.add_after(A, 0.2)
+        made.queue.throttled(A, Lane.URGENT, None)
+        made.queue.add_after(A, 0.1)
+        made.clock.time += 1
+        made.queue.add_after(B, 0.0)
+        await made.until(lambda: (A, Lane.URGENT) in made.finished)

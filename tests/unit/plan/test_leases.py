@@ -12,7 +12,7 @@ from bulkhead.api.agentdeployment import parse_spec
 from bulkhead.plan import leases, leaseschedule
 from bulkhead.plan.books import EMPTY, Asked, Attempt, Books
 from bulkhead.plan.lease import Lease, State
-from bulkhead.plan.leases import FINALIZER, LeasePlan
+from bulkhead.plan.leases import FINALIZER, RELEASE, LeasePlan
 from tests.unit.plan.samples import NOW, agent
 
 PATIENCE = timedelta(seconds=600)
@@ -280,6 +280,35 @@ def test_the_finalizer_goes_when_nothing_outside_is_left_or_the_patience_ends(ca
     assert (made.release, made.give_up) == expected
     without = plan(known, runs=runs, finalizers=["example.test/other"], **metadata)
     assert (without.release, without.give_up) == (False, False)
+
+
+UNWRITTEN: Any = {RELEASE: failed(now=60, asked=None)}
+TRIED_AGAIN: dict[str, tuple[Books, bool, str]] = {
+    "of an agent that runs": (Books(attempts=UNWRITTEN), True, "2026-03-01T11:59:00Z"),
+    "of one that is deleted": (Books(attempts=UNWRITTEN), False, "2026-03-01T11:59:00Z"),
+    "of one whose deletion has waited long enough": (
+        books(lease(), attempts={**UNWRITTEN, ("revoke", FIRST): failed(now=3600, asked=None)}),
+        False,
+        "2026-03-01T11:50:00Z",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", TRIED_AGAIN)
+def test_a_finalizer_that_could_not_be_taken_off_is_tried_again_after_its_wait(case: str) -> None:
+    known, runs, deleted = TRIED_AGAIN[case]
+    metadata: Any = {"finalizers": [FINALIZER], "deletionTimestamp": deleted}
+    waiting = plan(known, runs=runs, wanted=(), **metadata)
+    assert (waiting.release, waiting.give_up, waiting.next_look) == (False, False, timedelta(seconds=60))
+    due = plan(known, runs=runs, wanted=(), now=60, **metadata)
+    assert due.release or due.give_up
+
+
+def test_a_record_that_could_not_be_retired_is_tried_again_after_its_wait() -> None:
+    known = books(lease(), attempts={("retire", FIRST): failed(now=5, asked=None)})
+    waiting = plan(known, wanted=())
+    assert (waiting.retire, waiting.next_look) == ((), timedelta(seconds=5))
+    assert plan(known, wanted=(), now=5).retire
 
 
 def test_the_end_of_the_patience_is_looked_for() -> None:
