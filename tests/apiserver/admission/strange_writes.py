@@ -34,6 +34,23 @@ def init_container(**fields: Any) -> Callable[[Object], None]:
     return lambda obj: obj["spec"]["template"]["spec"]["initContainers"][0].update(fields)
 
 
+def loosened(**given: Any) -> Callable[[Object], None]:
+    """The container as the operator writes it, but for fields of its securityContext, which go before the pod's."""
+    return lambda obj: obj["spec"]["template"]["spec"]["containers"][0]["securityContext"].update(given)
+
+
+def unmasked(obj: Object) -> None:
+    """Shows a container all of /proc, which the API server takes only with a user namespace."""
+    spec_of_pod(hostUsers=False)(obj)
+    loosened(procMount="Unmasked")(obj)
+
+
+def claim(**given: Any) -> Callable[[Object], None]:
+    """A workspace, but for fields of its claim."""
+    wanted = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}, **given}
+    return spec(volumeClaimTemplates=[{"metadata": {"name": "workspace"}, "spec": wanted}])
+
+
 def volume(**source: Any) -> Callable[[Object], None]:
     return lambda obj: obj["spec"]["template"]["spec"]["volumes"].append({"name": "more", **source})
 
@@ -183,6 +200,23 @@ IN_A_SANDBOX: dict[str, dict[str, tuple[Callable[[Object], None], str]]] = {
         "the node's processes": (spec_of_pod(hostPID=True), "operator-workloads"),
         "a port of the node": (container(ports=[{"containerPort": 80, "hostPort": 80}]), "operator-workloads"),
         "root": (spec_of_pod(securityContext={"runAsUser": 0}), "operator-workloads"),
+        "root in a container": (loosened(runAsNonRoot=False, runAsUser=0), "operator-workloads"),
+        "any user in a container": (loosened(runAsNonRoot=False), "operator-workloads"),
+        "a container without seccomp": (loosened(seccompProfile={"type": "Unconfined"}), "operator-workloads"),
+        "a container without AppArmor": (loosened(appArmorProfile={"type": "Unconfined"}), "operator-workloads"),
+        "a container of another SELinux type": (loosened(seLinuxOptions={"type": "spc_t"}), "operator-workloads"),
+        "the whole of /proc": (unmasked, "operator-workloads"),
+        "a pod without seccomp": (
+            lambda obj: obj["spec"]["template"]["spec"]["securityContext"].pop("seccompProfile"),
+            "operator-workloads",
+        ),
+        "a node by its name": (spec_of_pod(nodeName="n1"), "operator-workloads"),
+        "before all others": (spec_of_pod(priorityClassName="system-node-critical"), "operator-workloads"),
+        "somebody's volume as its workspace": (claim(volumeName="production"), "operator-workloads"),
+        "somebody's files in its workspace": (
+            claim(dataSource={"kind": "PersistentVolumeClaim", "name": "theirs"}),
+            "operator-workloads",
+        ),
         "a privileged container": (container(securityContext=LOOSE), "operator-workloads"),
         "a privileged init container": (init_container(securityContext=LOOSE), "operator-workloads"),
         "a container without restrictions": (container(securityContext={}), "operator-workloads"),

@@ -426,12 +426,31 @@ spec:
     - expression: |-
         !variables.pod.?hostNetwork.orValue(false) && !variables.pod.?hostPID.orValue(false) &&
         !variables.pod.?hostIPC.orValue(false) && variables.pod.?securityContext.?runAsNonRoot.orValue(false) &&
+        variables.pod.?securityContext.?seccompProfile.?type.orValue('') == 'RuntimeDefault' &&
+        ([variables.pod] + variables.containers).all(c, c.?securityContext.?runAsNonRoot.orValue(true) &&
+          c.?securityContext.?runAsUser.orValue(1) != 0 &&
+          c.?securityContext.?seccompProfile.?type.orValue('RuntimeDefault') == 'RuntimeDefault' &&
+          c.?securityContext.?appArmorProfile.?type.orValue('RuntimeDefault') == 'RuntimeDefault' &&
+          !has(c.?securityContext.orValue({}).seLinuxOptions)) &&
         variables.containers.all(c, !c.?securityContext.?privileged.orValue(false) &&
+          c.?securityContext.?procMount.orValue('Default') == 'Default' &&
           c.?ports.orValue([]).all(p, p.?hostPort.orValue(0) == 0) &&
           !c.?securityContext.?allowPrivilegeEscalation.orValue(true) &&
           c.?securityContext.?capabilities.?drop.orValue([]) == ['ALL'] &&
           c.?securityContext.?capabilities.?add.orValue([]).size() == 0)
       message: the operator runs agents that are restricted; accepted are pods of the restricted pod security standard
+      reason: Forbidden
+    - expression: "!has(variables.pod.nodeName) && variables.pod.?priorityClassName.orValue('') == ''"
+      message: >-
+        the operator places no pod by name and before none; accepted are pods without nodeName and priorityClassName
+      reason: Forbidden
+    # A claim that names its volume, or what it is filled from, brings somebody else's files in.
+    - expression: |-
+        object.spec.?volumeClaimTemplates.orValue([]).all(t, t.metadata.name == 'workspace' &&
+          !has(t.spec.volumeName) && !has(t.spec.dataSource) && !has(t.spec.dataSourceRef) && !has(t.spec.selector))
+      message: >-
+        the operator gives agents workspaces of their own; accepted are volumeClaimTemplates called workspace that name neither
+        volume nor source
       reason: Forbidden
     # The kubelet asks for the node, which nothing keeps from anywhere.
     - expression: |-
