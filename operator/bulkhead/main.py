@@ -23,9 +23,11 @@ import yaml
 
 from bulkhead.api import meta
 from bulkhead.api.configfile import SettingsError
+from bulkhead.cluster import resources
 from bulkhead.cluster.audiences import audiences
-from bulkhead.cluster.client import PAGE_SIZE
+from bulkhead.cluster.client import PAGE_SIZE, Client
 from bulkhead.cluster.connection import Connection
+from bulkhead.cluster.discovery import until_named
 from bulkhead.engine import logs
 from bulkhead.engine.controls import CanaryListener
 from bulkhead.engine.health import HealthServer
@@ -133,6 +135,7 @@ class Login:
 
     Args:
         connection: to the API server.
+        ready: waited for before the first login, until which kopf asks the API server nothing.
         clock: monotonic seconds.
         now: the time of day.
         sleep: waits for some seconds.
@@ -142,11 +145,13 @@ class Login:
         self,
         connection: Connection,
         *,
+        ready: Callable[[], Awaitable[None]],
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._connection = connection
+        self._ready = ready
         self._clock = clock
         self._now = now
         self._sleep = sleep
@@ -159,6 +164,8 @@ class Login:
             await self._sleep(LOGIN_PAUSE)  # who is refused again and again must not ask in a loop without a rest
         if self._last > float("-inf"):
             await self._connection.renew(self._shown)
+        else:
+            await self._ready()
         self._shown = await self._connection.authorization()
         self._last = self._clock()
         access = asdict(self._connection.kopf_connection())
@@ -290,6 +297,17 @@ def identity(args: argparse.Namespace) -> Identity:
     )
 
 
+async def agents_served(connection: Connection) -> None:
+    """Returns once the API server serves AgentDeployments.
+
+    kopf looks once for the kinds that there are. With the CRD not there at that moment, as in an installation that
+    makes both at once, the operator would never see an agent, ready and alive as it seemed. The wait is part of the
+    first login, and not before kopf: until then nobody takes a SIGTERM or answers the kubelet's question.
+    """
+    async with Client(connection, pool_size=1, user_agent="bulkhead/start") as client:
+        await until_named(client, resources.AGENTS)
+
+
 async def run(args: argparse.Namespace) -> None:
     """Runs the operator until it is told to end (SIGTERM or SIGINT, which kopf handles)."""
     connection = await Connection.load(kubeconfig=args.kubeconfig)
@@ -312,7 +330,7 @@ async def run(args: argparse.Namespace) -> None:
     await operator.start()
     try:
         await kopf.operator(
-            registry=registry(operator, Login(connection)),
+            registry=registry(operator, Login(connection, ready=lambda: agents_served(connection))),
             settings=settings(),
             clusterwide=True,
             # Without one kopf asks the system for its user's name, and dies where the user has none, as in a pod.

@@ -19,7 +19,7 @@ from bulkhead.cluster.connection import Connection
 from bulkhead.engine.operator import Operator
 from bulkhead.engine.settings import Identity, Settings
 from bulkhead.issuers.settings import Configuration
-from bulkhead.main import LOGIN_LIFE, Login, registry, settings
+from bulkhead.main import LOGIN_LIFE, Login, agents_served, registry, settings
 from bulkhead.signals.settings import SignalsSettings
 from tests.faults import eventually
 
@@ -30,7 +30,10 @@ VERBS = ["get", "list", "watch", "patch"]
 
 
 class ApiServer:
-    """Knows agents, of which there are none, and the kind without which kopf does not begin, and refuses as many watches as it is told to."""
+    """Serves agents, of which there are none, and namespaces, without which kopf does not begin.
+
+    It refuses as many watches as it is told to.
+    """
 
     def __init__(self, *, refuse: int) -> None:
         self.url = ""
@@ -89,6 +92,10 @@ async def connected(folder: Path, server: str = "http://127.0.0.1:1") -> Connect
     return await Connection.load(kubeconfig=folder / "kubeconfig")
 
 
+async def at_once() -> None:
+    """Waits for nothing."""
+
+
 @dataclass
 class Time:
     """Seconds and a time of day that go on only while somebody waits."""
@@ -106,7 +113,7 @@ class Time:
         await asyncio.sleep(0)
 
     def login(self, connection: Connection) -> Login:
-        return Login(connection, clock=self.clock, now=self.now, sleep=self.sleep)
+        return Login(connection, ready=at_once, clock=self.clock, now=self.now, sleep=self.sleep)
 
 
 @asynccontextmanager
@@ -135,7 +142,9 @@ async def test_a_token_that_was_refused_once_though_it_is_good_does_not_end_the_
     async with serving(refuse=3) as server:
         connection, time = await connected(tmp_path, server.url), Time()
         # kopf looks at the real time of day to see what has expired.
-        async with running(connection, Login(connection, sleep=time.sleep)) as operator:
+        async with running(
+            connection, Login(connection, ready=lambda: agents_served(connection), sleep=time.sleep)
+        ) as operator:
             await eventually(lambda: len(server.watches) == 4 or operator.done(), "a watch is tried again", within=20.0)
             assert not operator.done()
         assert server.watches == ["Bearer first"] * 4
@@ -165,3 +174,20 @@ async def test_what_was_refused_is_read_anew_and_not_asked_for_without_a_rest(tm
     time.passed = 600.0
     await login()
     assert time.passed == 600.0, "a login that expired need not wait"
+
+
+async def test_kopf_is_not_let_in_before_everything_it_looks_for_is_there(tmp_path: Path) -> None:
+    there = asyncio.Event()
+
+    async def ready() -> None:
+        await there.wait()
+
+    login = Login(await connected(tmp_path), ready=ready)
+    first = asyncio.create_task(login())
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert not first.done()
+
+    there.set()
+
+    assert (await first).token == "first"

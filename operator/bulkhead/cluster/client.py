@@ -162,6 +162,12 @@ class Client:
             if "/" not in one["name"]
         )
 
+    async def versions(self) -> frozenset[str]:
+        """Asks for the versions of API groups, as `group/version`: what is served already may not be named here yet."""
+        document = await self._transport.call("GET", "/apis")
+        groups = document.get("groups") or ()
+        return frozenset(str(one["groupVersion"]) for group in groups for one in group["versions"])
+
     async def peek(self, resource: Resource, *, namespace: str, name: str) -> Object | None:
         """Reads the metadata of an object that may be patched and not read; None when there is none.
 
