@@ -78,6 +78,7 @@ class Resync:
     async def _compare(self) -> None:
         """Drops agents whose deletion kopf's watch missed, and takes in what else it did."""
         before, newest = self._clock(), self._agents.newest()
+        known = {agent["metadata"]["uid"] for agent in self._agents}
         listed, version = await self._client.list(resources.AGENTS)
         if not version.isdigit():
             raise Unreachable(f"a list of agents without a version came: {version!r}")
@@ -91,5 +92,8 @@ class Resync:
         uids = {agent["metadata"]["uid"] for agent in listed}
         for agent in self._agents.keep_only(uids, seen_before=before):
             logger.info("an agent is gone whose deletion no watch showed", extra=logs.about(agent))
+        # The watch can tell of a deletion while the list, which was read before it, is on its way.
+        deleted = known - {agent["metadata"]["uid"] for agent in self._agents}
         for agent in listed:
-            self._seen(agent)
+            if agent["metadata"]["uid"] not in deleted:
+                self._seen(agent)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -23,7 +24,7 @@ def agent(name: str, *, version: int) -> Object:
 
 
 class ApiServer:
-    """Lists what it is given, after something happened."""
+    """Lists what it is given once, after something happened."""
 
     def __init__(self, *listed: Object, version: int, meanwhile: Callable[[], None] = lambda: None) -> None:
         self.lists = 0
@@ -31,8 +32,10 @@ class ApiServer:
         self._meanwhile = meanwhile
 
     async def list(self, *_: Any) -> tuple[list[Object], str]:
-        self._meanwhile()
         self.lists += 1
+        if self.lists > 1:
+            await asyncio.Event().wait()
+        self._meanwhile()
         return self._answer
 
 
@@ -87,3 +90,15 @@ async def test_a_list_that_is_older_than_what_is_known_ends_the_part_and_says_wh
     assert RestoredError.__name__ in caplog.text
     assert "restored from a backup" in caplog.text
     assert world.names() == ["later", "stays"]
+
+
+async def test_an_agent_whose_deletion_was_told_while_the_list_was_on_its_way_stays_gone() -> None:
+    world = World(agent("stays", version=8), agent("deleted", version=9))
+
+    def meanwhile() -> None:
+        world.agents.remove("lab", "deleted", uid="deleted")
+
+    listed = agent("stays", version=8), agent("deleted", version=9), agent("new", version=10)
+    await world.compare(ApiServer(*listed, version=10, meanwhile=meanwhile))
+
+    assert world.names() == ["new", "stays"]
