@@ -67,7 +67,8 @@ class Client:
 
         Args:
             connection: Where the API server is and how to be let in.
-            pool_size: Connections at once; a watch holds one for as long as it lives.
+            pool_size: Connections at once, 0 for no limit. A watch holds one for as long as it lives: those of 64
+                sources of Secrets filled a pool, and whoever shared it waited for good.
             deadline: Seconds for one call in all, its wait for a free connection included.
             connect_timeout: Seconds to open a connection, TLS included.
             silence: Seconds without a byte after which a watch counts as dead.
