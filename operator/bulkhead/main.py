@@ -9,10 +9,12 @@ import os
 import random
 import socket
 import sys
+import time
 import uuid
 from asyncio import sslproto
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,9 +23,11 @@ import yaml
 
 from bulkhead.api import meta
 from bulkhead.api.configfile import SettingsError
+from bulkhead.cluster import resources
 from bulkhead.cluster.audiences import audiences
-from bulkhead.cluster.client import PAGE_SIZE
+from bulkhead.cluster.client import PAGE_SIZE, Client
 from bulkhead.cluster.connection import Connection
+from bulkhead.cluster.discovery import until_named
 from bulkhead.engine import logs
 from bulkhead.engine.controls import CanaryListener
 from bulkhead.engine.health import HealthServer
@@ -37,6 +41,12 @@ logger = logging.getLogger(__name__)
 
 TLS_BUFFER = 32 * 1024
 """Bytes that asyncio reads of a TLS connection at once; a record has 16 KiB at most."""
+LOGIN_LIFE = timedelta(minutes=5)
+"""For how long kopf uses what one login gave it."""
+LOGIN_STREAK = 5.0
+"""Seconds after a login within which the next one is a sign that the API server refuses whatever it is shown."""
+LOGIN_PAUSE = 1.0
+"""Seconds that such a login waits."""
 SELECTOR = (meta.GROUP, meta.VERSION, meta.AGENT_PLURAL)
 
 
@@ -114,15 +124,61 @@ def settings() -> kopf.OperatorSettings:
     return made
 
 
-def registry(operator: Operator, connection: Connection) -> kopf.OperatorRegistry:
+class Login:
+    """Tells kopf how it is let in, each time until five minutes later.
+
+    The expiration is there for two reasons. kopf refuses for good what equals one of its last invalid logins, and ends
+    the operator when there is no other: one 401 with a token that had not changed, as an API server that starts can
+    answer, ended all replicas at once. With an expiration no two logins are equal. And kopf keeps the trust of a login
+    for as long as it uses it: where the cluster got another CA the TLS handshake fails, which is no 401, so kopf would
+    never log in again. What has expired it just drops, and asks anew.
+
+    Args:
+        connection: to the API server.
+        ready: waited for before the first login, until which kopf asks the API server nothing.
+        clock: monotonic seconds.
+        now: the time of day.
+        sleep: waits for some seconds.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        ready: Callable[[], Awaitable[None]],
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._connection = connection
+        self._ready = ready
+        self._clock = clock
+        self._now = now
+        self._sleep = sleep
+        self._last = float("-inf")
+        self._shown: str | None = None
+
+    async def __call__(self) -> kopf.ConnectionInfo:
+        """Returns what kopf shows and trusts from now on; read anew if this is not the first time."""
+        if self._clock() - self._last < LOGIN_STREAK:
+            await self._sleep(LOGIN_PAUSE)  # who is refused again and again must not ask in a loop without a rest
+        if self._last > float("-inf"):
+            await self._connection.renew(self._shown)
+        else:
+            await self._ready()
+        self._shown = await self._connection.authorization()
+        self._last = self._clock()
+        access = asdict(self._connection.kopf_connection())
+        return kopf.ConnectionInfo(**access, expiration=self._now() + LOGIN_LIFE)
+
+
+def registry(operator: Operator, login: Login) -> kopf.OperatorRegistry:
     """Returns the handlers: each hands over and returns, for kopf holds an object's next event back meanwhile."""
     made = kopf.OperatorRegistry()
 
-    @kopf.on.login(registry=made)
-    async def login(**_: Any) -> kopf.ConnectionInfo:
-        # kopf logs in again when a token was refused; this reads it anew where it is due.
-        await connection.authorization()
-        return kopf.ConnectionInfo(**asdict(connection.kopf_connection()))
+    @kopf.on.login(registry=made, id="login")
+    async def let_in(**_: Any) -> kopf.ConnectionInfo:
+        return await login()
 
     @kopf.on.event(*SELECTOR, registry=made)
     async def agent_event(event: Any, **_: Any) -> None:
@@ -241,6 +297,17 @@ def identity(args: argparse.Namespace) -> Identity:
     )
 
 
+async def agents_served(connection: Connection) -> None:
+    """Returns once the API server serves AgentDeployments.
+
+    kopf looks once for the kinds that there are. With the CRD not there at that moment, as in an installation that
+    makes both at once, the operator would never see an agent, ready and alive as it seemed. The wait is part of the
+    first login, and not before kopf: until then nobody takes a SIGTERM or answers the kubelet's question.
+    """
+    async with Client(connection, pool_size=1, user_agent="bulkhead/start") as client:
+        await until_named(client, resources.AGENTS)
+
+
 async def run(args: argparse.Namespace) -> None:
     """Runs the operator until it is told to end (SIGTERM or SIGINT, which kopf handles)."""
     connection = await Connection.load(kubeconfig=args.kubeconfig)
@@ -263,7 +330,7 @@ async def run(args: argparse.Namespace) -> None:
     await operator.start()
     try:
         await kopf.operator(
-            registry=registry(operator, connection),
+            registry=registry(operator, Login(connection, ready=lambda: agents_served(connection))),
             settings=settings(),
             clusterwide=True,
             # Without one kopf asks the system for its user's name, and dies where the user has none, as in a pod.

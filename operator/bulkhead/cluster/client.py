@@ -67,7 +67,8 @@ class Client:
 
         Args:
             connection: Where the API server is and how to be let in.
-            pool_size: Connections at once; a watch holds one for as long as it lives.
+            pool_size: Connections at once, 0 for no limit. A watch holds one for as long as it lives: those of 64
+                sources of Secrets filled a pool, and whoever shared it waited for good.
             deadline: Seconds for one call in all, its wait for a free connection included.
             connect_timeout: Seconds to open a connection, TLS included.
             silence: Seconds without a byte after which a watch counts as dead.
@@ -161,6 +162,12 @@ class Client:
             for one in document.get("resources") or ()
             if "/" not in one["name"]
         )
+
+    async def versions(self) -> frozenset[str]:
+        """Asks for the versions of API groups, as `group/version`: what is served already may not be named here yet."""
+        document = await self._transport.call("GET", "/apis")
+        groups = document.get("groups") or ()
+        return frozenset(str(one["groupVersion"]) for group in groups for one in group["versions"])
 
     async def peek(self, resource: Resource, *, namespace: str, name: str) -> Object | None:
         """Reads the metadata of an object that may be patched and not read; None when there is none.

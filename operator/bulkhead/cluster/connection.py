@@ -146,7 +146,7 @@ class Connection:
         """Opens a session with a connection pool of its own, whose connections stay warm and whose death is noticed.
 
         Args:
-            pool_size: Connections at most; further requests wait for one.
+            pool_size: Connections at most, 0 for no limit; further requests wait for one.
         """
         connector = aiohttp.TCPConnector(
             limit=pool_size, ssl=self._tls, keepalive_timeout=KEEPALIVE_SECONDS, socket_factory=_watchful_socket

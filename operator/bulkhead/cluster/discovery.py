@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 
 from bulkhead.cluster.backoff import Backoff
 from bulkhead.cluster.client import Client
@@ -31,6 +31,9 @@ OPTIONAL: tuple[Resource, ...] = (
 """The kinds that one cluster serves and another does not."""
 INTERVAL = 60.0
 """Seconds between two looks."""
+
+LOOK = 1.0
+"""Seconds between two looks for a kind that is waited for."""
 
 OnChange = Callable[[frozenset[Resource]], None]
 
@@ -124,3 +127,30 @@ async def run_while_served(informer: Informer, discovery: Discovery) -> None:
             await discovery.until(informer.resource, served=False)
             running.cancel()
         informer.clear()
+
+
+async def until_named(
+    client: Client, resource: Resource, *, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+) -> None:
+    """Returns once the API server both names a resource's API group and serves the resource.
+
+    Who looks only once, as kopf does, sees the kind from then on. What the API server answers instead is waited out.
+
+    Args:
+        client: How to reach the API server.
+        resource: What is waited for.
+        sleep: Waits for some seconds.
+    """
+    told = False
+    while True:
+        reason = "it is not served"
+        try:
+            named = f"{resource.group}/{resource.version}" in await client.versions()
+            if named and resource in await client.served(resource.group, resource.version):
+                return
+        except ClusterError as error:
+            reason = str(error)
+        if not told:
+            log.warning("waiting for %s: %s", resource, reason)
+            told = True
+        await sleep(LOOK)

@@ -35,6 +35,8 @@ STEADY_SECONDS = 1.0
 """A watch that lived this long was in order: what follows is a new streak of failures."""
 RELIST_AFTER = 5
 """Failures in a row after which the collection is listed anew."""
+SILENT_SECONDS = 60.0
+"""A watch that failed after this long without even a bookmark, of which an idle one has some, had no good position."""
 RETRY_LIMIT = 30.0
 """The longest wait that a server can ask an informer for."""
 
@@ -224,18 +226,25 @@ class Informer:
             label_selector=self._label_selector,
             field_selector=self._field_selector,
         )
-        count = 0
-        async with aclosing(events):
-            async for event in events:
-                try:
-                    self._take(event)
-                except (KeyError, TypeError, ValueError) as error:
-                    self._outdated = True
-                    raise Unreachable(f"watching {self.resource}: an event is malformed: {error!r}") from error
-                self._backoff.reset()
-                count += 1
-                if count % YIELD_EVERY == 0:
-                    await asyncio.sleep(0)
+        count, began = 0, self._clock()
+        try:
+            async with aclosing(events):
+                async for event in events:
+                    try:
+                        self._take(event)
+                    except (KeyError, TypeError, ValueError) as error:
+                        self._outdated = True
+                        raise Unreachable(f"watching {self.resource}: an event is malformed: {error!r}") from error
+                    self._backoff.reset()
+                    count += 1
+                    if count % YIELD_EVERY == 0:
+                        await asyncio.sleep(0)
+        except ClusterError:
+            if count == 0 and self._clock() - began >= SILENT_SECONDS:
+                # After etcd was restored from a backup our position lies in the future, where nothing ever happens.
+                # Such a watch lives too long to be one of a streak of failures.
+                self._outdated = True
+            raise
 
     def _take(self, event: WatchEvent) -> None:
         version = version_of(event.object)

@@ -88,6 +88,10 @@ class AgentStore:
         """Returns the seconds since anything was last heard of the agent."""
         return self._clock() - self._seen.get((namespace, name), float("-inf"))
 
+    def newest(self) -> int:
+        """Returns the newest resourceVersion that is held, 0 without an agent."""
+        return max((_version(agent) for agent in self._agents.values()), default=0)
+
     def in_namespace(self, namespace: str) -> Iterator[Object]:
         """Yields the agents of a namespace."""
         for name in tuple(self._names.get(namespace, ())):

@@ -54,7 +54,7 @@ LEASE_NAME = "bulkhead-operator"
 OPTIONAL_SECONDS = 5.0
 """How long the start waits for kinds that only some clusters serve."""
 CONNECTIONS = 16
-"""In each lane's pool. Informers have a pool of their own: a watch holds its connection."""
+"""In each lane's pool. Informers have a pool of their own without an end: a watch holds its connection."""
 
 
 class Operator:
@@ -89,7 +89,7 @@ class Operator:
         self._workers = workers or {Lane.NORMAL: 16, Lane.URGENT: 16}
         self._queue = WorkQueue(clock=clock, is_patient=lambda key: self._fleet.has_cut(key))
         self._agents = AgentStore(clock=clock, on_change=self._agent_changed)
-        self._watching = Client(connection, user_agent="bulkhead/watch")
+        self._watching = Client(connection, pool_size=0, user_agent="bulkhead/watch")
         clients = {
             lane: Client(connection, pool_size=CONNECTIONS, user_agent=f"bulkhead/{lane.value}") for lane in Lane
         }
@@ -117,8 +117,9 @@ class Operator:
             suspect=lambda key: self._reconciler.suspect(key),
             alarm=lambda key: self._reconciler.alarm(key),
         )
+        self._leading = Client(connection, pool_size=2, user_agent="bulkhead/lease")  # waits for nobody's requests
         self._leadership = Leadership(
-            self._watching,
+            self._leading,
             namespace=identity.lease_namespace,
             name=LEASE_NAME,
             identity=identity.replica,
@@ -288,7 +289,7 @@ class Operator:
         for reads in self._reads.values():
             await reads.stop()
         await self._issuers.close()
-        for client in (*self._clients.values(), self._cutting, self._watching):
+        for client in (*self._clients.values(), self._cutting, self._leading, self._watching):
             await client.close()
 
     def _informers(self) -> tuple[Informer, ...]:

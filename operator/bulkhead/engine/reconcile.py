@@ -312,12 +312,13 @@ class AgentReconciler:
         if self._agents.age(data["namespace"], data["name"]) < CONFIRM_AFTER:
             return True
         live = await tools.client.get(resources.AGENTS, namespace=data["namespace"], name=data["name"])
-        if live is None or live["metadata"]["uid"] != data["uid"]:
-            self._agents.remove(data["namespace"], data["name"], uid=data["uid"])
         if live is None:
+            self._agents.remove(data["namespace"], data["name"], uid=data["uid"])
             return False
-        self._agents.observe(live)
-        return bool(live["metadata"]["resourceVersion"] == data["resourceVersion"])
+        # The watch can have told meanwhile that it was deleted: what was read before that must not bring it back.
+        self._agents.answered(live)
+        known = self._agents.get(data["namespace"], data["name"]) is not None
+        return known and bool(live["metadata"]["resourceVersion"] == data["resourceVersion"])
 
     async def _exists(self, agent: Object, tools: LaneTools) -> bool:
         """Asks the API server whether the agent, and not another of its name, is there: a refusal alone is no proof."""

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from bulkhead.cluster import resources
 from bulkhead.cluster.client import Client
-from bulkhead.cluster.errors import ClusterError
+from bulkhead.cluster.errors import ClusterError, Unreachable
 from bulkhead.cluster.resources import Object
 from bulkhead.engine import logs
 from bulkhead.engine.agents import AgentStore
@@ -19,6 +19,15 @@ logger = logging.getLogger(__name__)
 
 RESYNC_SECONDS = 600.0
 """Every agent is looked at this often even when nothing happens."""
+
+
+class RestoredError(Exception):
+    """The API server went back in time, as after etcd was restored from a backup.
+
+    kopf's watch goes on from a position in the future, is silent, and cannot be told to begin anew; and what is held of
+    the agents is newer than what is so. Only a restart of the process helps, and this ends the part that finds it out,
+    so that the kubelet does that.
+    """
 
 
 class Resync:
@@ -51,7 +60,11 @@ class Resync:
         self._clock = clock
 
     async def run(self) -> None:
-        """Goes through all agents, spread over half of the time, until cancelled."""
+        """Goes through all agents, spread over half of the time, until cancelled.
+
+        Raises:
+            RestoredError: The API server went back in time.
+        """
         while True:
             await asyncio.sleep(RESYNC_SECONDS)
             try:
@@ -64,10 +77,23 @@ class Resync:
 
     async def _compare(self) -> None:
         """Drops agents whose deletion kopf's watch missed, and takes in what else it did."""
-        before = self._clock()
-        listed, _ = await self._client.list(resources.AGENTS)
+        before, newest = self._clock(), self._agents.newest()
+        known = {agent["metadata"]["uid"] for agent in self._agents}
+        listed, version = await self._client.list(resources.AGENTS)
+        if not version.isdigit():
+            raise Unreachable(f"a list of agents without a version came: {version!r}")
+        if int(version) < newest:
+            message = (
+                f"the cluster is at version {version} and was at {newest} before: it was restored from a backup, and "
+                "agents can only be followed after a restart of the operator, which ends itself for it"
+            )
+            logger.critical("%s", message)
+            raise RestoredError(message)
         uids = {agent["metadata"]["uid"] for agent in listed}
         for agent in self._agents.keep_only(uids, seen_before=before):
             logger.info("an agent is gone whose deletion no watch showed", extra=logs.about(agent))
+        # The watch can tell of a deletion while the list, which was read before it, is on its way.
+        deleted = known - {agent["metadata"]["uid"] for agent in self._agents}
         for agent in listed:
-            self._seen(agent)
+            if agent["metadata"]["uid"] not in deleted:
+                self._seen(agent)
