@@ -123,7 +123,7 @@ def _stopping(observed: Observed, plan: Plan, cut: Cut) -> Object:
     }
     if previous.get("lastSuspension"):
         fields["lastSuspension"] = previous["lastSuspension"]
-    if previous.get("runStartedAt") and _keeps_run(plan, cut):
+    if previous.get("runStartedAt") and _keeps_run(previous, plan, cut):
         fields["runStartedAt"] = previous["runStartedAt"]
     return fields
 
@@ -148,10 +148,20 @@ def _going_on(previous: Object, plan: Plan, *, begun: bool, now: datetime) -> Ob
     return fields
 
 
-def _keeps_run(plan: Plan, cut: Cut) -> bool:
-    # An expired run stays expired until something else has stopped the agent: then the next one is new.
-    only_expired = all(reason.type == suspension.LIFETIME_EXPIRED for reason in plan.reasons)
-    return only_expired or cut.stopped is None
+def _keeps_run(previous: Object, plan: Plan, cut: Cut) -> bool:
+    """Says whether a run that is suspended is not over.
+
+    An expired one stays expired until somebody asks for the agent to be stopped: what else joins and goes again, such
+    as a kill switch or an alert, gave it another full lifetime. What is stopped and has a beginning on record expired.
+    """
+    if cut.stopped is None:
+        return True
+    kinds = {reason.type for reason in plan.reasons}
+    stopping = previous.get("suspension") or {}
+    recorded = {one.get("type") for one in stopping.get("reasons") or ()}
+    # A spec that cannot be read has no lifetime that could have been reached.
+    expired = plan.spec is None and (suspension.LIFETIME_EXPIRED in recorded or bool(stopping.get("stoppedAt")))
+    return (expired or suspension.LIFETIME_EXPIRED in kinds) and suspension.REQUESTED not in kinds
 
 
 def _suspended(observed: Observed, plan: Plan, outcome: Outcome, cut: Cut) -> Verdict:
