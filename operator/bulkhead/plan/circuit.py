@@ -260,8 +260,7 @@ def _time(raw: Object, key: str) -> datetime | None:
 
 
 def _moment(text: Any) -> datetime:
-    """Reads a time of this century: with one near the end of what a datetime holds nothing can be reckoned."""
-    moment = conditions.parse_time(_text(text))
-    if not 2000 <= moment.year < 2100:
+    moment = conditions.read_time(text)
+    if moment is None:
         raise ValueError("no time of this century")
     return moment

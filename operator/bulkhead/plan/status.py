@@ -130,7 +130,7 @@ def _stopping(observed: Observed, plan: Plan, cut: Cut) -> Object:
 
 def _ended(observed: Observed, stopping: Object | None) -> Object:
     """Returns how containers last ended by themselves, where one did."""
-    since = conditions.parse_time(stopping["since"]) if stopping else None
+    since = conditions.read_time(stopping["since"]) if stopping else None
     told = exits.last(observed.agent.get("status"), observed.exits, before=since)
     return {"lastExits": told} if told else {}
 
@@ -141,7 +141,7 @@ def _going_on(previous: Object, plan: Plan, *, begun: bool, now: datetime) -> Ob
     last = previous.get("suspension") or previous.get("lastSuspension")
     if last:
         fields["lastSuspension"] = last
-    if previous.get("runStartedAt"):
+    if conditions.read_time(previous.get("runStartedAt")) is not None:
         fields["runStartedAt"] = previous["runStartedAt"]
     elif begun:
         fields["runStartedAt"] = conditions.format_time(now)
@@ -284,7 +284,7 @@ def _ready_transition(before: Object, after: Object, *, stopping: bool) -> list[
 
 
 def _stop_words(record: Object) -> str:
-    since = conditions.parse_time(record["since"])
+    since = conditions.read_time(record.get("since"))
     parts = []
     for field, words in (
         ("networkCutAt", "network cut"),
@@ -292,6 +292,7 @@ def _stop_words(record: Object) -> str:
         ("processesSignalledAt", "processes told to end"),
         ("stoppedAt", "all gone"),
     ):
-        if record.get(field):
-            parts.append(f"{words} after {(conditions.parse_time(record[field]) - since).total_seconds():.3f} s")
+        at = conditions.read_time(record.get(field))
+        if at is not None and since is not None:
+            parts.append(f"{words} after {(at - since).total_seconds():.3f} s")
     return ", ".join(parts)

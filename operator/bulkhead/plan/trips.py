@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from bulkhead.api import conditions
 from bulkhead.plan import names, pods, proof
@@ -202,11 +202,15 @@ def _compared(status: Object, before: Counted, *, now: datetime) -> tuple[list[O
     restarts = int(status.get("restartCount") or 0)
     last, current = _terminated(status, "lastState"), _terminated(status, "state")
     new = max(restarts - before.restarts, 0)
-    at = min(_time(last.get("finishedAt")) or now, now)
-    began = min(_time(last.get("startedAt")) or at, at)
+    at = min(conditions.read_time(last.get("finishedAt")) or now, now)
+    began = min(conditions.read_time(last.get("startedAt")) or at, at)
     known_oom = before.oom_at
     ooms = sorted(
-        {min(_time(one.get("finishedAt")) or now, now) for one in (last, current) if one.get("reason") == OOM_KILLED}
+        {
+            min(conditions.read_time(one.get("finishedAt")) or now, now)
+            for one in (last, current)
+            if one.get("reason") == OOM_KILLED
+        }
     )
     fresh = [one for one in ooms if known_oom is None or one > known_oom]
     unseen_ooms = new - 1 if last.get("reason") == OOM_KILLED and at in fresh else 0
@@ -236,13 +240,6 @@ def _terminated(status: Object, field: str) -> Object:
     return found
 
 
-def _time(text: Any) -> datetime | None:
-    try:
-        return conditions.parse_time(text)
-    except (TypeError, ValueError):
-        return None
-
-
 def _kept(counters: Iterable[Counted]) -> tuple[Counted, ...]:
     """Returns the counters that differ from those of a container that nobody has seen."""
     telling = [one for one in counters if one.restarts or one.oom_at]
@@ -263,7 +260,7 @@ def _unstarted(
     late: list[tuple[Object, datetime]] = []
     looks = []
     for pod in own_pods:
-        created = _time(pod["metadata"].get("creationTimestamp"))
+        created = conditions.read_time(pod["metadata"].get("creationTimestamp"))
         if created is None or pods.is_being_deleted(pod) or any(map(_has_run, _statuses(pod))):
             continue
         waited = max(created, circuit.reset_at or created)
@@ -331,12 +328,14 @@ def _is_ready(own_pods: tuple[Object, ...], wanted: int) -> bool:
 
 def _run(observed: Observed, circuit: Circuit, *, runs: bool, ready: bool) -> Run | None:
     """Returns the present run, of which samples can be; None where nothing runs."""
-    started = _time((observed.agent.get("status") or {}).get("runStartedAt"))
+    started = conditions.read_time((observed.agent.get("status") or {}).get("runStartedAt"))
     if not runs or circuit.state is State.OPEN or started is None:
         return None
     began = [started, circuit.reset_at, circuit.since if circuit.state is State.HALF_OPEN else None]
     conditions_met = (pods.condition(pod, "Ready") or {} for pod in observed.pods)
-    since = [time for one in conditions_met if (time := _time(one.get("lastTransitionTime"))) is not None]
+    since = [
+        time for one in conditions_met if (time := conditions.read_time(one.get("lastTransitionTime"))) is not None
+    ]
     known = max(one for one in began if one is not None)
     up = any("running" in (one.get("state") or {}) for pod in observed.pods for one in _statuses(pod))
     return Run(began=known, ready_since=max([known, *since]) if ready else None, up=up)
