@@ -198,27 +198,35 @@ def _compared(status: Object, before: Counted, *, now: datetime) -> tuple[list[O
     A kubelet tells how a container ended last, and how often it was restarted. The restarts before the last one, which
     nobody saw, were over when the run began that ended last: they count as of then. Ends for want of memory that
     nobody saw are taken to be as many as the restarts, if the last end was one.
+
+    An end is known by the kubelet's own time. A node's clock may be ahead, and an end that was remembered by our time
+    was another one at each look. One without a time is told by the restart that follows.
     """
     restarts = int(status.get("restartCount") or 0)
     last, current = _terminated(status, "lastState"), _terminated(status, "state")
     new = max(restarts - before.restarts, 0)
-    at = min(conditions.read_time(last.get("finishedAt")) or now, now)
+    ended_at = conditions.read_time(last.get("finishedAt"))
+    at = min(ended_at or now, now)
     began = min(conditions.read_time(last.get("startedAt")) or at, at)
     known_oom = before.oom_at
-    ooms = sorted(
-        {
-            min(conditions.read_time(one.get("finishedAt")) or now, now)
-            for one in (last, current)
-            if one.get("reason") == OOM_KILLED
-        }
-    )
+    times = {conditions.read_time(one.get("finishedAt")) for one in (last, current) if one.get("reason") == OOM_KILLED}
+    ooms = sorted(one for one in times if one is not None)
     fresh = [one for one in ooms if known_oom is None or one > known_oom]
-    unseen_ooms = new - 1 if last.get("reason") == OOM_KILLED and at in fresh else 0
+    unseen_ooms = new - 1 if last.get("reason") == OOM_KILLED and ended_at in fresh else 0
+    if (
+        new
+        and last.get("reason") == OOM_KILLED
+        and ended_at not in fresh
+        and (ended_at is None or ended_at != known_oom)
+    ):
+        # It has no time, or the node's clock was set back.
+        fresh.append(at)
+        unseen_ooms = new - 1
 
     def occurrence(kind: TripType, when: datetime, count: int = 1) -> Occurrence:
         return Occurrence(at=when, type=kind, pod_uid=before.pod_uid, container=before.container, count=count)
 
-    found = [occurrence(TripType.OUT_OF_MEMORY, one) for one in fresh]
+    found = [occurrence(TripType.OUT_OF_MEMORY, min(one, now)) for one in fresh]
     if new:
         found.append(occurrence(TripType.RESTARTS, at))
     if new > 1:

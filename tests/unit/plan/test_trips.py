@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from bulkhead.plan import trips
 from bulkhead.plan.breakerrules import Counting, Patience, Rules
-from bulkhead.plan.circuit import MAX_WINDOW, Circuit, Counted, Occurrence, State, Trip, TripType
+from bulkhead.plan.circuit import MAX_WINDOW, Circuit, Counted, Occurrence, State, Trip, TripType, read, write
 from bulkhead.plan.exits import Exit
 from bulkhead.plan.isolation import Evidence as Proof
 from bulkhead.plan.signals import Alert, Limit, Query, Reading, Signals
@@ -58,11 +58,12 @@ def found(
     isolation: Proof | None = None,
     wanted: int = 1,
     leads: bool = True,
+    now: datetime = NOW,
     **known: Any,
 ) -> Evidence:
     world = samples.surroundings(signals=Signals() if leads else None)
     seen = observed(agent(), pods=own_pods, surroundings=world, **known)
-    return collect(seen, circuit, rules, isolation=isolation, wanted=wanted, runs=True, now=NOW)
+    return collect(seen, circuit, rules, isolation=isolation, wanted=wanted, runs=True, now=now)
 
 
 def told(evidence: Evidence) -> list[tuple[str, int, int]]:
@@ -123,6 +124,35 @@ def test_the_gates_restarts_are_not_the_agents() -> None:
 
 def test_a_node_whose_clock_is_ahead_tells_of_nothing_that_is_to_come() -> None:
     assert told(found(pod(container(1, last=ended(-500))))) == [("Restarts", 1, 0)]
+
+
+OOM_TIMES = {
+    "in time": seconds_ago(3),
+    "ahead of our clock": seconds_ago(-4),
+    "far ahead of our clock": seconds_ago(-(10**7)),
+    "no time": None,
+    "no time of this century": "9999-12-31T23:59:59Z",
+}
+
+
+@pytest.mark.parametrize("finished_at", OOM_TIMES.values(), ids=OOM_TIMES)
+def test_an_end_for_want_of_memory_is_counted_once_whatever_the_nodes_clock_says(finished_at: str | None) -> None:
+    out = {"terminated": {"exitCode": 137, "reason": "OOMKilled", "finishedAt": finished_at}}
+    circuit, counted = CLOSED, 0
+    for seconds, status in enumerate((container(0, state=out), *[container(1, last=out)] * 3)):
+        evidence = found(pod(status), circuit=circuit, now=NOW + timedelta(seconds=seconds))
+        assert all(one.at <= NOW + timedelta(seconds=seconds) for one in evidence.occurrences)
+        counted += sum(one.count for one in evidence.occurrences if one.type is TripType.OUT_OF_MEMORY)
+        circuit = read(write(replace(circuit, counted=evidence.counted)), now=NOW)
+    assert (counted, circuit.state) == (1, State.CLOSED)
+
+
+def test_an_end_for_want_of_memory_is_counted_though_the_nodes_clock_was_set_back() -> None:
+    known = Counted(pod_uid="pod-0", container="agent", restarts=1, oom_at=NOW + timedelta(seconds=500))
+    own = pod(container(2, last=ended(3, reason="OOMKilled")))
+    first = found(own, circuit=replace(CLOSED, counted=(known,)))
+    assert told(first) == [("OutOfMemory", 1, 3), ("Restarts", 1, 3)]
+    assert told(found(own, circuit=replace(CLOSED, counted=first.counted))) == []
 
 
 @pytest.mark.parametrize("status", [{}, {"terminated": {"exitCode": 1, "finishedAt": None}}])
