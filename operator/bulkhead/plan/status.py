@@ -141,9 +141,11 @@ def _going_on(previous: Object, plan: Plan, *, begun: bool, now: datetime) -> Ob
     last = previous.get("suspension") or previous.get("lastSuspension")
     if last:
         fields["lastSuspension"] = last
-    if conditions.read_time(previous.get("runStartedAt")) is not None:
+    started = conditions.read_time(previous.get("runStartedAt"))
+    if started is not None and started <= now:
         fields["runStartedAt"] = previous["runStartedAt"]
-    elif begun:
+    elif begun or started is not None:
+        # One that is to come was written before the clock was set back: a lifetime would count from then.
         fields["runStartedAt"] = conditions.format_time(now)
     return fields
 

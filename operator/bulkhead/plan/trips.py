@@ -25,6 +25,10 @@ OOM_KILLED: Final = "OOMKilled"
 """The kubelet's reason for a container that ended for want of memory."""
 POD: Final = "(pod)"
 """Stands for the container where a pod as a whole has failed."""
+NODE_AHEAD: Final = timedelta(seconds=60)
+"""How far the clock of a node may be ahead of ours for its times to be believed."""
+UNKNOWN_RUN: Final = timedelta(days=1)
+"""How long a run counts as going on whose beginning is not known: longer than any limit has to be exceeded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +80,7 @@ def collect(
     looked = [_look(pod, circuit, now=now) for pod in observed.pods]
     ready = _is_ready(observed.pods, wanted)
     known = observed.surroundings.signals if observed.surroundings is not None else None
-    sight = look(circuit, rules, known, run=_run(observed, circuit, runs=runs, ready=ready), now=now)
+    sight = look(circuit, rules, known, run=_run(observed, circuit, runs=runs, ready=ready, now=now), now=now)
     late, start_look = _unstarted(observed.pods, circuit, rules, now=now)
     standing = [*_lost(isolation, now=now), *late, *_alerts(observed.alerts, circuit, rules, now=now)]
     # Only who may build asks for what is left. Another replica may see the pods of a new run before its record, and
@@ -334,16 +338,22 @@ def _is_ready(own_pods: tuple[Object, ...], wanted: int) -> bool:
     return 0 < wanted <= sum(map(pods.is_ready, own_pods))
 
 
-def _run(observed: Observed, circuit: Circuit, *, runs: bool, ready: bool) -> Run | None:
-    """Returns the present run, of which samples can be; None where nothing runs."""
-    started = conditions.read_time((observed.agent.get("status") or {}).get("runStartedAt"))
-    if not runs or circuit.state is State.OPEN or started is None:
+def _run(observed: Observed, circuit: Circuit, *, runs: bool, ready: bool, now: datetime) -> Run | None:
+    """Returns the present run, of which samples can be; None where nothing runs.
+
+    A beginning that lies ahead is from before the clock was set back. It is left out, for until then every sample would
+    be of an earlier run and no query could trip.
+    """
+    started = (observed.agent.get("status") or {}).get("runStartedAt")
+    if not runs or circuit.state is State.OPEN or not started:
         return None
-    began = [started, circuit.reset_at, circuit.since if circuit.state is State.HALF_OPEN else None]
+    trial = circuit.since if circuit.state is State.HALF_OPEN else None
+    began = (conditions.read_time(started), circuit.reset_at, trial)
+    known = max((one for one in began if one is not None and one <= now), default=now - UNKNOWN_RUN)
     conditions_met = (pods.condition(pod, "Ready") or {} for pod in observed.pods)
-    since = [
-        time for one in conditions_met if (time := conditions.read_time(one.get("lastTransitionTime"))) is not None
-    ]
-    known = max(one for one in began if one is not None)
+    since = (conditions.read_time(one.get("lastTransitionTime")) for one in conditions_met)
+    # A node's clock may be a little ahead: an agent that is ready just now must not count as ready from its beginning.
+    told = (min(one, now) for one in since if one is not None and one <= now + NODE_AHEAD)
+    ready_since = max([known, *told]) if ready else None
     up = any("running" in (one.get("state") or {}) for pod in observed.pods for one in _statuses(pod))
-    return Run(began=known, ready_since=max([known, *since]) if ready else None, up=up)
+    return Run(began=known, ready_since=ready_since, up=up)

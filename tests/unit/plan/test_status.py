@@ -180,6 +180,11 @@ def test_the_clock_of_a_lifetime_starts_with_the_run_and_stops_with_it() -> None
     assert "runStartedAt" not in both
 
 
+def test_a_run_that_began_by_a_clock_that_was_set_back_begins_now() -> None:
+    of = agent(lifetime={"maxSeconds": 60}, status={"runStartedAt": samples.seconds_ago(-3600)})
+    assert made(running(of, pod(ready=True)))["runStartedAt"] == samples.seconds_ago(0)
+
+
 ALERTING = samples.sandbox_policy(circuitBreaker={"alerts": {"names": ["*"]}})
 ALERT = Alert(name="A", fingerprint="aa", starts_at=NOW, received_at=NOW, message="", record="x")
 JOINING: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {

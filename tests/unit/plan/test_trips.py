@@ -15,7 +15,7 @@ from bulkhead.plan.breakerrules import Counting, Patience, Rules
 from bulkhead.plan.circuit import MAX_WINDOW, Circuit, Counted, Occurrence, State, Trip, TripType, read, write
 from bulkhead.plan.exits import Exit
 from bulkhead.plan.isolation import Evidence as Proof
-from bulkhead.plan.signals import Alert, Limit, Query, Reading, Signals
+from bulkhead.plan.signals import Alert, Limit, Query, Reading, Sample, Signals
 from bulkhead.plan.trips import Evidence, added, collect, counted_trips, settled
 from tests.unit.plan import samples
 from tests.unit.plan.samples import NOW, agent, observed, seconds_ago
@@ -372,6 +372,48 @@ def test_series_are_missed_of_what_runs(*, runs: bool, view: str) -> None:
         now=NOW,
     )
     assert evidence.sight.view == view
+
+
+BEGINNINGS: dict[str, tuple[Any, Circuit, bool]] = {
+    "while the clock was right": (seconds_ago(600), CLOSED, True),
+    "while the clock was an hour ahead": (seconds_ago(-3600), CLOSED, True),
+    "at a time that cannot be read": ("soon", CLOSED, True),
+    "after the sample": (seconds_ago(0.5), CLOSED, False),
+    "with a trial, while the clock was an hour ahead": (
+        seconds_ago(-3600),
+        replace(CLOSED, state=State.HALF_OPEN, since=NOW + timedelta(seconds=3600)),
+        True,
+    ),
+    "right, with a reset while the clock was an hour ahead": (
+        seconds_ago(600),
+        replace(CLOSED, reset_at=NOW + timedelta(seconds=3600)),
+        True,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BEGINNINGS)
+@pytest.mark.parametrize("limit", [Limit(above=10), Limit(below=1000)], ids=["above", "below"])
+def test_a_query_trips_whatever_the_clock_said_when_the_run_began(case: str, limit: Limit) -> None:
+    started, circuit, opens = BEGINNINGS[case]
+    query = replace(RATE, limit=limit, duration=timedelta(seconds=60))
+    read_at = Reading(policy="default", name="rate", ok=True, problem="", at=NOW, since=NOW - timedelta(seconds=900))
+    sample = Sample(value=100, at=NOW - timedelta(seconds=1), exceeds_since=NOW - timedelta(seconds=300))
+    signals = Signals(readings={RATE.key: read_at}, samples={RATE.key: sample})
+    own = pod(container(0), ready=True)
+    own["status"]["conditions"] = [{"type": "Ready", "status": "True", "lastTransitionTime": started}]
+    evidence = collect(
+        observed(
+            agent(status={"runStartedAt": started}), pods=(own,), surroundings=samples.surroundings(signals=signals)
+        ),
+        circuit,
+        replace(RULES, queries=(query,)),
+        isolation=None,
+        wanted=1,
+        runs=True,
+        now=NOW,
+    )
+    assert bool(evidence.standing) is opens
 
 
 def test_only_the_replica_that_builds_waits_for_what_is_left_of_the_last_run() -> None:
