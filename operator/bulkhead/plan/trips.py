@@ -311,7 +311,7 @@ def _alerts(alerts: Iterable[Alert], circuit: Circuit, rules: Rules, *, now: dat
             type=TripType.ALERT,
             name=one.name[:MAX_NAME],
             at=now,
-            message=f"alert {one.name} fires since {conditions.format_time(one.starts_at)}: {one.message}",
+            message=f"alert {one.name} fires since {conditions.format_time(one.began)}: {one.message}",
             value=_alert_value(one),
         )
         for one in alerts
@@ -328,7 +328,7 @@ def _is_news(alert: Alert, circuit: Circuit, rules: Rules) -> bool:
 
     Alertmanager delivers an alert again and again while it fires, with the time at which it began.
     """
-    if not rules.opens(alert.name) or (circuit.reset_at is not None and alert.starts_at <= circuit.reset_at):
+    if not rules.opens(alert.name) or (circuit.reset_at is not None and alert.began <= circuit.reset_at):
         return False
     told = {(one.name, one.value) for one in circuit.trips if one.type is TripType.ALERT}
     return (alert.name[:MAX_NAME], _alert_value(alert)) not in told

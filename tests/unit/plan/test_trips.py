@@ -336,6 +336,14 @@ def test_an_alert_opens_once_and_its_record_goes_when_it_is_known(
     assert bool(settled((given,), circuit, RULES)) is not news
 
 
+def test_an_alert_of_a_clock_that_is_ahead_opens_once_and_not_after_a_reset() -> None:
+    first = replace(alert(began=-5), received_at=NOW)
+    again = replace(first, received_at=NOW + timedelta(seconds=1800))
+    assert not found(alerts=(again,), circuit=replace(CLOSED, trips=(tripped(first),))).standing
+    assert not found(alerts=(first,), circuit=replace(CLOSED, reset_at=NOW + timedelta(seconds=1))).standing
+    assert "fires since 2026-03-01T12:00:00Z" in tripped(first).message
+
+
 def test_a_star_is_every_alert() -> None:
     assert found(alerts=(alert("Whatever"),), rules=replace(RULES, alerts=frozenset({"*"}))).standing
 
