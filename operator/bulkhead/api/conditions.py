@@ -14,6 +14,11 @@ Status = Literal["True", "False", "Unknown"]
 MAX_MESSAGE: Final = 32768
 """Characters; the bound of `message` in metav1.Condition. The CRD has the same."""
 
+EARLIEST: Final = datetime(2000, 1, 1, tzinfo=UTC)
+"""What is recorded as earlier is no time of ours."""
+LATEST_YEAR: Final = 2100
+"""What is recorded for this year or a later one is none either."""
+
 
 def set_condition(
     conditions: Iterable[Condition],
@@ -93,7 +98,23 @@ def parse_time(text: str) -> datetime:
     return _utc(datetime.fromisoformat(text))
 
 
+def read_time(value: object) -> datetime | None:
+    """Reads a time out of a status or a raw spec; None for whatever is no time of this century.
+
+    Never raises: what somebody wrote there must not keep an agent from being stopped. With a time near the end of what
+    a datetime holds nothing can be reckoned.
+    """
+    try:
+        moment = parse_time(value) if isinstance(value, str) else None
+    except ValueError:
+        return None
+    return moment if moment is not None and EARLIEST.year <= moment.year < LATEST_YEAR else None
+
+
 def _utc(moment: datetime) -> datetime:
     if moment.tzinfo is None:
         raise ValueError(f"{moment.isoformat()} has no time zone; accepted are aware times such as datetime.now(UTC)")
-    return moment.astimezone(UTC)
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError(f"{moment.isoformat()} is outside of the years 1 to 9999 in UTC") from error

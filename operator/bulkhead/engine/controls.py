@@ -207,9 +207,11 @@ class Prober:
 def _control(before: Control | None, *, reached: bool, message: str, began: datetime, now: datetime) -> Control:
     if reached:
         return Control(reached_at=now, failing_since=None, message="")
+    since = before.failing_since if before is not None else None
     return Control(
         reached_at=before.reached_at if before else None,
-        failing_since=(before.failing_since if before else None) or began,
+        # The clock may have been set back: patience that was counted from a time to come would last until then.
+        failing_since=began if since is None else min(since, began),
         message=message,
     )
 

@@ -36,6 +36,16 @@ def host(text: str) -> Network:
     return ipaddress.ip_network(ipaddress.ip_address(text))
 
 
+def embedded(address: Network) -> tuple[Network, ...]:
+    """Returns the IPv4 address that an IPv6 one such as ::ffff:203.0.113.5 stands for (RFC 4291, 2.5.5.2), if it does.
+
+    What takes it for an external address takes the IPv4 one: both spell the same address to a host.
+    """
+    given = address.network_address
+    mapped = given.ipv4_mapped if isinstance(given, ipaddress.IPv6Address) else None
+    return (ipaddress.IPv4Network(mapped),) if mapped is not None else ()
+
+
 def overlap(a: Network, b: Network) -> bool:
     """Says whether two networks have an address in common. Networks of different families have none."""
     return a.version == b.version and a.overlaps(b)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -117,6 +118,13 @@ def _targets(observed: Observed, spec: AgentDeploymentSpec, surroundings: Surrou
 
 
 def recorded_targets(agent: Object) -> tuple[Target, ...]:
-    """Returns the targets that the agent's status says its present run tries."""
+    """Returns the targets that the agent's status says its present run tries; what is none is left out.
+
+    A status can be written by others, and one that raised here kept its agent from being stopped.
+    """
     listed = ((agent.get("status") or {}).get("isolation") or {}).get("targets") or ()
-    return tuple(Target.parse(text) for text in listed)
+    found = []
+    for text in listed:
+        with suppress(ValueError):
+            found.append(Target.parse(text))
+    return tuple(found)

@@ -165,11 +165,14 @@ def _open(
 
 
 def _opened(circuit: Circuit, rules: Rules, found: tuple[Trip, ...], *, seed: str, now: datetime) -> Circuit:
+    # An alert is delivered again for as long as it fires, and one that was forgotten here opened a second time.
+    told = {(one.name, one.value) for one in found if one.type is TripType.ALERT}
+    alerts = [one for one in circuit.trips if one.type is TripType.ALERT and (one.name, one.value) not in told]
     opened = replace(
         circuit,
         state=State.OPEN,
         since=now,
-        trips=found[:MAX_TRIPS],
+        trips=(*found, *alerts)[:MAX_TRIPS],
         attempts=circuit.attempts + 1,
         retry_at=None,
         trial_ends_at=None,
@@ -246,8 +249,9 @@ def _open_words(circuit: Circuit, rules: Rules, evidence: Evidence, *, reset_at:
 
 
 def _why(circuit: Circuit) -> str:
-    told = "; ".join(one.message for one in circuit.trips[:TRIPS_TOLD])
-    more = len(circuit.trips) - TRIPS_TOLD
+    opened_by = circuit.last_opened_by
+    told = "; ".join(one.message for one in opened_by[:TRIPS_TOLD])
+    more = len(opened_by) - TRIPS_TOLD
     return f"{told}; and {more} more" if more > 0 else told
 
 

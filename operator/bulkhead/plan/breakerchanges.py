@@ -124,7 +124,7 @@ def _told(after: Circuit) -> Object:
 
 
 def _note(kind: Kind, after: Circuit) -> str:
-    why = "; ".join(one.message for one in after.trips)
+    why = "; ".join(one.message for one in after.last_opened_by)
     if kind is Kind.OPENED:
         if after.retry_at is None:
             return f"the breaker opened and stays open until spec.circuitBreaker.resetAt: {why}"

@@ -86,9 +86,9 @@ def decide(
 
 
 def _reset_at(raw_spec: Any) -> datetime | None:
-    """Returns `spec.circuitBreaker.resetAt`, read from the raw object; None where there is no time there."""
+    """Returns `spec.circuitBreaker.resetAt`, read from the raw object; None where there is no time there.
+
+    The record takes the same times: one that is honoured and then cannot be read would hold the agent for good.
+    """
     given = raw_spec.get("circuitBreaker") if isinstance(raw_spec, dict) else None
-    try:
-        return conditions.parse_time(given["resetAt"]) if isinstance(given, dict) else None
-    except (KeyError, TypeError, ValueError):
-        return None
+    return conditions.read_time(given.get("resetAt")) if isinstance(given, dict) else None

@@ -98,7 +98,7 @@ class Circuit:
     Attributes:
         state: Closed lets it run, Open suspends it, HalfOpen lets it run on trial.
         since: when it came into this state; None for one that is new.
-        trips: what opened it, or last opened it.
+        trips: what opened it, or last opened it; and the alerts that did before, which are delivered again.
         attempts: how often it opened since it was last closed for good.
         retry_at: when an open one is tried again; None where only a reset closes it.
         trial_ends_at: when the trial of a half-open one ends; None before the agent is ready.
@@ -120,6 +120,11 @@ class Circuit:
     seen: tuple[str, ...] = ()
     blind_since: datetime | None = None
     counted: tuple[Counted, ...] = field(default=())
+
+    @property
+    def last_opened_by(self) -> tuple[Trip, ...]:
+        """The trips of the last opening and what joined them: without alerts of earlier ones, which are only kept."""
+        return tuple(one for one in self.trips if one.at >= self.trips[0].at)
 
 
 def read(raw: Any, *, now: datetime) -> Circuit:
@@ -260,8 +265,7 @@ def _time(raw: Object, key: str) -> datetime | None:
 
 
 def _moment(text: Any) -> datetime:
-    """Reads a time of this century: with one near the end of what a datetime holds nothing can be reckoned."""
-    moment = conditions.parse_time(_text(text))
-    if not 2000 <= moment.year < 2100:
+    moment = conditions.read_time(text)
+    if moment is None:
         raise ValueError("no time of this century")
     return moment

@@ -57,7 +57,8 @@ def _inside(text: str, granted: Iterable[tuple[Network, tuple[Network, ...]]]) -
     except ValueError:
         # The API server takes spellings that can be read in more than one way, such as 010.0.0.1. It might be inside.
         return True
-    return any(addresses.reaches(cidr, excepts, address) for cidr, excepts in granted)
+    mapped = addresses.embedded(address)
+    return any(addresses.reaches(cidr, excepts, one) for cidr, excepts in granted for one in (address, *mapped))
 
 
 def _opened(service: Object, taken: list[str], *, bounds: Bounds) -> Opened:

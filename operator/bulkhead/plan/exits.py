@@ -70,7 +70,7 @@ def of_pod(pod: Object) -> tuple[Exit, ...]:
                     container=str(status.get("name")),
                     exit_code=ended["exitCode"],
                     reason=str(ended.get("reason") or "")[:REASON_LENGTH],
-                    finished_at=_time(ended.get("finishedAt")),
+                    finished_at=conditions.read_time(ended.get("finishedAt")),
                     message=_tail(ended.get("message")),
                 )
             )
@@ -165,7 +165,7 @@ def read(entries: Any) -> tuple[Exit, ...]:
             container=one["container"],
             exit_code=one["exitCode"],
             reason=str(one.get("reason") or "")[:REASON_LENGTH],
-            finished_at=_time(one.get("finishedAt")),
+            finished_at=conditions.read_time(one.get("finishedAt")),
             message=_tail(one.get("message")),
         )
         for one in listed
@@ -195,13 +195,6 @@ def _key(one: Exit) -> tuple[str, str, datetime | None, int]:
 
 def _when(one: Exit) -> datetime:
     return one.finished_at or _LONG_AGO
-
-
-def _time(text: Any) -> datetime | None:
-    try:
-        return conditions.parse_time(text)
-    except (TypeError, ValueError, OverflowError):
-        return None
 
 
 def _tail(message: Any) -> str:

@@ -347,8 +347,13 @@ _SILENT_SHOWN: Final = 16
 
 
 def _answers(control: Control | None, now: datetime, *, running: bool) -> bool:
+    """Says whether a canary counts as answering.
+
+    A time that lies ahead by more than a moment is from before the clock was set back, and says nothing of now: an
+    agent started on an answer of ten minutes ago.
+    """
     if control is None:
         return running
     if running:
-        return control.failing_since is None or now - control.failing_since < CONTROL_LOST
-    return control.reached_at is not None and now - control.reached_at <= CONTROL_FRESH
+        return control.failing_since is None or -CONTROL_FRESH <= now - control.failing_since < CONTROL_LOST
+    return control.reached_at is not None and abs(now - control.reached_at) <= CONTROL_FRESH

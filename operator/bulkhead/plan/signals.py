@@ -116,7 +116,8 @@ class Alert:
     Attributes:
         name: its `alertname`.
         fingerprint: Alertmanager's identifier of its labels.
-        starts_at: since when it fires, by Prometheus.
+        starts_at: since when it fires, by the clock of Prometheus, which may be ahead: with its fingerprint, what the
+            alert is known by.
         received_at: when it was delivered here first.
         message: its summary or description, redacted, at most 512 characters.
         record: name of the ConfigMap that holds it until it is in the agent's status.
@@ -128,6 +129,11 @@ class Alert:
     received_at: datetime
     message: str
     record: str
+
+    @property
+    def began(self) -> datetime:
+        """Since when it fires as far as can be: a clock that is ahead, or a forger's, makes it newer than all else."""
+        return min(self.starts_at, self.received_at)
 
 
 def exceeds(limit: Limit, value: float, normal: float | None) -> bool:

@@ -123,14 +123,14 @@ def _stopping(observed: Observed, plan: Plan, cut: Cut) -> Object:
     }
     if previous.get("lastSuspension"):
         fields["lastSuspension"] = previous["lastSuspension"]
-    if previous.get("runStartedAt") and _keeps_run(plan, cut):
+    if previous.get("runStartedAt") and _keeps_run(previous, plan, cut):
         fields["runStartedAt"] = previous["runStartedAt"]
     return fields
 
 
 def _ended(observed: Observed, stopping: Object | None) -> Object:
     """Returns how containers last ended by themselves, where one did."""
-    since = conditions.parse_time(stopping["since"]) if stopping else None
+    since = conditions.read_time(stopping["since"]) if stopping else None
     told = exits.last(observed.agent.get("status"), observed.exits, before=since)
     return {"lastExits": told} if told else {}
 
@@ -141,17 +141,29 @@ def _going_on(previous: Object, plan: Plan, *, begun: bool, now: datetime) -> Ob
     last = previous.get("suspension") or previous.get("lastSuspension")
     if last:
         fields["lastSuspension"] = last
-    if previous.get("runStartedAt"):
+    started = conditions.read_time(previous.get("runStartedAt"))
+    if started is not None and started <= now:
         fields["runStartedAt"] = previous["runStartedAt"]
-    elif begun:
+    elif begun or started is not None:
+        # One that is to come was written before the clock was set back: a lifetime would count from then.
         fields["runStartedAt"] = conditions.format_time(now)
     return fields
 
 
-def _keeps_run(plan: Plan, cut: Cut) -> bool:
-    # An expired run stays expired until something else has stopped the agent: then the next one is new.
-    only_expired = all(reason.type == suspension.LIFETIME_EXPIRED for reason in plan.reasons)
-    return only_expired or cut.stopped is None
+def _keeps_run(previous: Object, plan: Plan, cut: Cut) -> bool:
+    """Says whether a run that is suspended is not over.
+
+    An expired one stays expired until somebody asks for the agent to be stopped: what else joins and goes again, such
+    as a kill switch or an alert, gave it another full lifetime. What is stopped and has a beginning on record expired.
+    """
+    if cut.stopped is None:
+        return True
+    kinds = {reason.type for reason in plan.reasons}
+    stopping = previous.get("suspension") or {}
+    recorded = {one.get("type") for one in stopping.get("reasons") or ()}
+    # A spec that cannot be read has no lifetime that could have been reached.
+    expired = plan.spec is None and (suspension.LIFETIME_EXPIRED in recorded or bool(stopping.get("stoppedAt")))
+    return (expired or suspension.LIFETIME_EXPIRED in kinds) and suspension.REQUESTED not in kinds
 
 
 def _suspended(observed: Observed, plan: Plan, outcome: Outcome, cut: Cut) -> Verdict:
@@ -274,7 +286,7 @@ def _ready_transition(before: Object, after: Object, *, stopping: bool) -> list[
 
 
 def _stop_words(record: Object) -> str:
-    since = conditions.parse_time(record["since"])
+    since = conditions.read_time(record.get("since"))
     parts = []
     for field, words in (
         ("networkCutAt", "network cut"),
@@ -282,6 +294,7 @@ def _stop_words(record: Object) -> str:
         ("processesSignalledAt", "processes told to end"),
         ("stoppedAt", "all gone"),
     ):
-        if record.get(field):
-            parts.append(f"{words} after {(conditions.parse_time(record[field]) - since).total_seconds():.3f} s")
+        at = conditions.read_time(record.get(field))
+        if at is not None and since is not None:
+            parts.append(f"{words} after {(at - since).total_seconds():.3f} s")
     return ", ".join(parts)

@@ -152,6 +152,12 @@ def _lifetime(agent: Object, spec: AgentDeploymentSpec | None, now: datetime) ->
     ends = run_ends_at(agent, spec)
     if ends is None or now < ends or spec is None or spec.lifetime is None:
         return None
+    if conditions.read_time(agent["status"]["runStartedAt"]) is None:
+        return Reason(
+            LIFETIME_EXPIRED,
+            f"the run counts as having reached spec.lifetime.maxSeconds ({spec.lifetime.max_seconds} s), for "
+            f"status.runStartedAt is no time; set spec.suspend to true and back to false for a new run",
+        )
     return Reason(
         LIFETIME_EXPIRED,
         f"the run reached spec.lifetime.maxSeconds ({spec.lifetime.max_seconds} s) at {conditions.format_time(ends)}; "
@@ -216,11 +222,14 @@ def _policy(agent: Object, assessment: Assessment) -> Reason | None:
 
 
 def run_ends_at(agent: Object, spec: AgentDeploymentSpec | None) -> datetime | None:
-    """Returns when the present run reaches its lifetime, None where it has none or has not started."""
+    """Returns when the present run reaches its lifetime, None where it has none or has not started.
+
+    One whose beginning cannot be read has reached it: otherwise it would never end.
+    """
     started = (agent.get("status") or {}).get("runStartedAt")
     if spec is None or spec.lifetime is None or not started:
         return None
-    return conditions.parse_time(started) + timedelta(seconds=spec.lifetime.max_seconds)
+    return (conditions.read_time(started) or conditions.EARLIEST) + timedelta(seconds=spec.lifetime.max_seconds)
 
 
 def grace_seconds(agent: Object, switches: Iterable[Switch] = ()) -> int:
@@ -263,12 +272,13 @@ def record(
 ) -> Object:
     """Returns `status.suspension`: the reasons, and the time of each step as far as it has got.
 
-    A time once recorded stays, whoever carries the suspension on after a restart. Where the recorded suspension was
-    complete and yet something had to be removed since, a new one has begun: the agent ran in between. How containers
-    ended is told by what is observed once only, so what is recorded of that stays too.
+    A time once recorded stays, if it is one, whoever carries the suspension on after a restart. Where the recorded
+    suspension was complete and yet something had to be removed since, a new one has begun: the agent ran in between.
+    How containers ended is told by what is observed once only, so what is recorded of that stays too.
     """
     earlier = previous or {}
-    if earlier.get("stoppedAt") and cut.worked and cut.since > conditions.parse_time(earlier["stoppedAt"]):
+    ended_at = conditions.read_time(earlier.get("stoppedAt"))
+    if ended_at is not None and cut.worked and cut.since > ended_at:
         earlier = {}
     ours = dict(
         zip(
@@ -282,7 +292,7 @@ def record(
         "graceSeconds": grace,
     }
     for name, time in ours.items():
-        if earlier.get(name):
+        if conditions.read_time(earlier.get(name)) is not None:
             entry[name] = earlier[name]
         elif time is not None:
             entry[name] = conditions.format_micro_time(time)
@@ -290,7 +300,7 @@ def record(
         entry["pending"] = list(pending[:PENDING_SHOWN])
     if unrevoked:
         entry["unrevoked"] = [one[:512] for one in unrevoked[:PENDING_SHOWN]]
-    told = exits.during(earlier or None, ended, since=conditions.parse_time(entry["since"]))
+    told = exits.during(earlier or None, ended, since=conditions.read_time(entry["since"]) or cut.since)
     if told:
         entry["exits"] = told
     return entry

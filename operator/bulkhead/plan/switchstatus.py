@@ -115,8 +115,9 @@ def _note_times(result: dict[str, Any], verdicts: Mapping[str, Verdict], now: da
         result.setdefault("cutOffAt", _at(now))
     if verdicts[STOPPED].status == "True" and "stoppedAt" not in result:
         result["stoppedAt"] = _at(now)
-        took = conditions.parse_time(result["stoppedAt"]) - conditions.parse_time(result["startedAt"])
-        result["seconds"] = f"{max(took.total_seconds(), 0.0):.3f}"
+        started = conditions.read_time(result["startedAt"])
+        if started is not None:
+            result["seconds"] = f"{max((now - started).total_seconds(), 0.0):.3f}"
 
 
 def _cut_off(switch: Switch, progress: Progress) -> Verdict:

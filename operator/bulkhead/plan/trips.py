@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from bulkhead.api import conditions
 from bulkhead.plan import names, pods, proof
@@ -25,6 +25,10 @@ OOM_KILLED: Final = "OOMKilled"
 """The kubelet's reason for a container that ended for want of memory."""
 POD: Final = "(pod)"
 """Stands for the container where a pod as a whole has failed."""
+NODE_AHEAD: Final = timedelta(seconds=60)
+"""How far the clock of a node may be ahead of ours for its times to be believed."""
+UNKNOWN_RUN: Final = timedelta(days=1)
+"""How long a run counts as going on whose beginning is not known: longer than any limit has to be exceeded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +80,7 @@ def collect(
     looked = [_look(pod, circuit, now=now) for pod in observed.pods]
     ready = _is_ready(observed.pods, wanted)
     known = observed.surroundings.signals if observed.surroundings is not None else None
-    sight = look(circuit, rules, known, run=_run(observed, circuit, runs=runs, ready=ready), now=now)
+    sight = look(circuit, rules, known, run=_run(observed, circuit, runs=runs, ready=ready, now=now), now=now)
     late, start_look = _unstarted(observed.pods, circuit, rules, now=now)
     standing = [*_lost(isolation, now=now), *late, *_alerts(observed.alerts, circuit, rules, now=now)]
     # Only who may build asks for what is left. Another replica may see the pods of a new run before its record, and
@@ -198,23 +202,35 @@ def _compared(status: Object, before: Counted, *, now: datetime) -> tuple[list[O
     A kubelet tells how a container ended last, and how often it was restarted. The restarts before the last one, which
     nobody saw, were over when the run began that ended last: they count as of then. Ends for want of memory that
     nobody saw are taken to be as many as the restarts, if the last end was one.
+
+    An end is known by the kubelet's own time. A node's clock may be ahead, and an end that was remembered by our time
+    was another one at each look. One without a time is told by the restart that follows.
     """
     restarts = int(status.get("restartCount") or 0)
     last, current = _terminated(status, "lastState"), _terminated(status, "state")
     new = max(restarts - before.restarts, 0)
-    at = min(_time(last.get("finishedAt")) or now, now)
-    began = min(_time(last.get("startedAt")) or at, at)
+    ended_at = conditions.read_time(last.get("finishedAt"))
+    at = min(ended_at or now, now)
+    began = min(conditions.read_time(last.get("startedAt")) or at, at)
     known_oom = before.oom_at
-    ooms = sorted(
-        {min(_time(one.get("finishedAt")) or now, now) for one in (last, current) if one.get("reason") == OOM_KILLED}
-    )
+    times = {conditions.read_time(one.get("finishedAt")) for one in (last, current) if one.get("reason") == OOM_KILLED}
+    ooms = sorted(one for one in times if one is not None)
     fresh = [one for one in ooms if known_oom is None or one > known_oom]
-    unseen_ooms = new - 1 if last.get("reason") == OOM_KILLED and at in fresh else 0
+    unseen_ooms = new - 1 if last.get("reason") == OOM_KILLED and ended_at in fresh else 0
+    if (
+        new
+        and last.get("reason") == OOM_KILLED
+        and ended_at not in fresh
+        and (ended_at is None or ended_at != known_oom)
+    ):
+        # It has no time, or the node's clock was set back.
+        fresh.append(at)
+        unseen_ooms = new - 1
 
     def occurrence(kind: TripType, when: datetime, count: int = 1) -> Occurrence:
         return Occurrence(at=when, type=kind, pod_uid=before.pod_uid, container=before.container, count=count)
 
-    found = [occurrence(TripType.OUT_OF_MEMORY, one) for one in fresh]
+    found = [occurrence(TripType.OUT_OF_MEMORY, min(one, now)) for one in fresh]
     if new:
         found.append(occurrence(TripType.RESTARTS, at))
     if new > 1:
@@ -234,13 +250,6 @@ def _statuses(pod: Object) -> list[Object]:
 def _terminated(status: Object, field: str) -> Object:
     found: Object = (status.get(field) or {}).get("terminated") or {}
     return found
-
-
-def _time(text: Any) -> datetime | None:
-    try:
-        return conditions.parse_time(text)
-    except (TypeError, ValueError):
-        return None
 
 
 def _kept(counters: Iterable[Counted]) -> tuple[Counted, ...]:
@@ -263,7 +272,7 @@ def _unstarted(
     late: list[tuple[Object, datetime]] = []
     looks = []
     for pod in own_pods:
-        created = _time(pod["metadata"].get("creationTimestamp"))
+        created = conditions.read_time(pod["metadata"].get("creationTimestamp"))
         if created is None or pods.is_being_deleted(pod) or any(map(_has_run, _statuses(pod))):
             continue
         waited = max(created, circuit.reset_at or created)
@@ -302,7 +311,7 @@ def _alerts(alerts: Iterable[Alert], circuit: Circuit, rules: Rules, *, now: dat
             type=TripType.ALERT,
             name=one.name[:MAX_NAME],
             at=now,
-            message=f"alert {one.name} fires since {conditions.format_time(one.starts_at)}: {one.message}",
+            message=f"alert {one.name} fires since {conditions.format_time(one.began)}: {one.message}",
             value=_alert_value(one),
         )
         for one in alerts
@@ -319,7 +328,7 @@ def _is_news(alert: Alert, circuit: Circuit, rules: Rules) -> bool:
 
     Alertmanager delivers an alert again and again while it fires, with the time at which it began.
     """
-    if not rules.opens(alert.name) or (circuit.reset_at is not None and alert.starts_at <= circuit.reset_at):
+    if not rules.opens(alert.name) or (circuit.reset_at is not None and alert.began <= circuit.reset_at):
         return False
     told = {(one.name, one.value) for one in circuit.trips if one.type is TripType.ALERT}
     return (alert.name[:MAX_NAME], _alert_value(alert)) not in told
@@ -329,14 +338,22 @@ def _is_ready(own_pods: tuple[Object, ...], wanted: int) -> bool:
     return 0 < wanted <= sum(map(pods.is_ready, own_pods))
 
 
-def _run(observed: Observed, circuit: Circuit, *, runs: bool, ready: bool) -> Run | None:
-    """Returns the present run, of which samples can be; None where nothing runs."""
-    started = _time((observed.agent.get("status") or {}).get("runStartedAt"))
-    if not runs or circuit.state is State.OPEN or started is None:
+def _run(observed: Observed, circuit: Circuit, *, runs: bool, ready: bool, now: datetime) -> Run | None:
+    """Returns the present run, of which samples can be; None where nothing runs.
+
+    A beginning that lies ahead is from before the clock was set back. It is left out, for until then every sample would
+    be of an earlier run and no query could trip.
+    """
+    started = (observed.agent.get("status") or {}).get("runStartedAt")
+    if not runs or circuit.state is State.OPEN or not started:
         return None
-    began = [started, circuit.reset_at, circuit.since if circuit.state is State.HALF_OPEN else None]
+    trial = circuit.since if circuit.state is State.HALF_OPEN else None
+    began = (conditions.read_time(started), circuit.reset_at, trial)
+    known = max((one for one in began if one is not None and one <= now), default=now - UNKNOWN_RUN)
     conditions_met = (pods.condition(pod, "Ready") or {} for pod in observed.pods)
-    since = [time for one in conditions_met if (time := _time(one.get("lastTransitionTime"))) is not None]
-    known = max(one for one in began if one is not None)
+    since = (conditions.read_time(one.get("lastTransitionTime")) for one in conditions_met)
+    # A node's clock may be a little ahead: an agent that is ready just now must not count as ready from its beginning.
+    told = (min(one, now) for one in since if one is not None and one <= now + NODE_AHEAD)
+    ready_since = max([known, *told]) if ready else None
     up = any("running" in (one.get("state") or {}) for pod in observed.pods for one in _statuses(pod))
-    return Run(began=known, ready_since=max([known, *since]) if ready else None, up=up)
+    return Run(began=known, ready_since=ready_since, up=up)

@@ -96,8 +96,8 @@ def _read(raw: Any, now: datetime, max_age: timedelta) -> Delivered | Dropped:
         Alert(
             name=shorten(name, LONGEST_NAME),
             fingerprint=fingerprint,
-            # A clock that is ahead, or a forger's, would make it newer than everything that is yet to come.
-            starts_at=min(began, now),
+            # As it was delivered, for the next delivery has to be known by it.
+            starts_at=began,
             received_at=now,
             message=_message(raw.get("annotations")),
             record=alertrecord.name(agent, fingerprint, began),

@@ -14,6 +14,7 @@ from bulkhead.api.conditions import (
     format_time,
     is_true,
     parse_time,
+    read_time,
     set_condition,
     shorten,
 )
@@ -96,10 +97,30 @@ def test_a_time_without_a_zone_is_refused(write: Any) -> None:
         write(NOW.replace(tzinfo=None))
 
 
-@pytest.mark.parametrize("text", ["", "soon", "2026-01-02T03:04:05", "2026-13-01T00:00:00Z"])
+@pytest.mark.parametrize(
+    "text", ["", "soon", "2026-01-02T03:04:05", "2026-13-01T00:00:00Z", "0001-01-01T00:00:00+01:00"]
+)
 def test_what_is_no_time_with_a_zone_is_refused(text: str) -> None:
     with pytest.raises(ValueError):
         parse_time(text)
+
+
+NO_TIMES = (None, 7, {}, "", "soon", "9999-12-31T23:59:59Z", "0001-01-01T00:00:00+01:00", "9999-12-31T23:59:59-01:00")
+NO_TIMES += ("2026-02-31T00:00:00Z", "2026-01-01T00:00:00+99:99", "2026-01-01T00:00:00", "2000-01-01T00:00:00+01:00")
+
+
+@pytest.mark.parametrize("value", NO_TIMES)
+def test_what_is_no_time_of_this_century_is_read_as_none(value: Any) -> None:
+    assert read_time(value) is None
+
+
+def test_a_time_of_this_century_is_read() -> None:
+    assert read_time("2026-01-02T04:04:05.678901+01:00") == NOW
+
+
+@given(st.text(max_size=40) | st.none() | st.integers() | st.floats() | st.lists(st.integers()))
+def test_no_record_whatever_breaks_the_reading_of_a_time(value: Any) -> None:
+    read_time(value)
 
 
 @given(st.datetimes(timezones=st.just(UTC), min_value=datetime(1000, 1, 1)))

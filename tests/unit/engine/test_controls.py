@@ -95,6 +95,14 @@ async def test_a_canary_that_falls_silent_keeps_its_last_answer_and_the_beginnin
     assert (again.reached_at, again.failing_since) == (START + timedelta(seconds=15), None)
 
 
+async def test_a_silence_that_began_ahead_of_a_clock_that_was_set_back_begins_anew() -> None:
+    made = Bench(A)
+    made.down.add(A)
+    await made.after(0, A)
+    again = await made.after(-1800, A)
+    assert again.failing_since == START - timedelta(seconds=1800)
+
+
 async def test_a_change_is_told_once_and_the_first_result_is_one() -> None:
     made = Bench(A, B)
     made.down.add(B)

@@ -117,6 +117,18 @@ def test_an_alert_about_an_agent_in_no_sandbox_is_not_settled() -> None:
     assert made.settled_alerts == ()
 
 
+@pytest.mark.parametrize(
+    ("text", "honoured"),
+    {"2000-01-01T00:00:00Z": True, "2000-01-01T00:00:00+01:00": False, "2099-12-31T23:59:59Z": False}.items(),
+)
+def test_a_reset_that_is_honoured_can_be_read_again(text: str, *, honoured: bool) -> None:
+    seen = stopped(agent(circuitBreaker={"resetAt": text}))
+    found = written(seen, plan(seen, now=NOW))
+    assert ("resetAt" in found["circuit"]) is honoured
+    again = stopped(agent(circuitBreaker={"resetAt": text}, status=found))
+    assert types(plan(again, now=NOW)) == []
+
+
 @pytest.mark.parametrize("leads", [True, False], ids=["leader", "standby"])
 def test_what_lets_an_agent_run_again_is_on_record_before_anything_is_built(*, leads: bool) -> None:
     seen = stopped(agent(status={"circuit": OPEN}), leads=leads)

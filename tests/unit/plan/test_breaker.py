@@ -11,7 +11,7 @@ import pytest
 from bulkhead.plan import breaker
 from bulkhead.plan.breaker import Decision, cool_down, forgiven, step
 from bulkhead.plan.breakerrules import Closing, Counting, Patience, Rules
-from bulkhead.plan.circuit import Circuit, Counted, Occurrence, State, Trip, TripType
+from bulkhead.plan.circuit import MAX_TRIPS, Circuit, Counted, Occurrence, State, Trip, TripType
 from bulkhead.plan.querytrips import UNQUIET_LOOK, Sight, View
 from bulkhead.plan.trips import Evidence
 from tests.unit.plan.samples import NOW, UID
@@ -343,3 +343,21 @@ def test_of_many_trips_the_first_are_told_in_words() -> None:
     _, decision = stepped(CLOSED, Evidence(standing=many))
     assert "; and 13 more" in decision.message
     assert breaker.TRIPS_TOLD == 3
+
+
+def test_an_alert_that_opened_before_is_remembered_when_something_else_opens() -> None:
+    alert = trip(TripType.ALERT, at=ago(100), name="Loop", value="v")
+    after, decision = stepped(replace(ON_TRIAL, trips=(alert, trip(at=ago(100)))), ONE_RESTART)
+    assert [one.type for one in after.trips] == [TripType.RESTARTS, TripType.ALERT]
+    assert [one.type for one in after.last_opened_by] == [TripType.RESTARTS]
+    assert alert.message not in decision.message
+
+    again, _ = stepped(replace(ON_TRIAL, trips=(alert,)), replace(LOST, standing=(replace(alert, at=NOW),)))
+    assert [(one.type, one.at) for one in again.trips] == [(TripType.ALERT, NOW)]
+
+
+def test_the_alerts_that_are_remembered_are_no_more_than_a_status_lists() -> None:
+    alerts = tuple(trip(TripType.ALERT, at=ago(100), name=f"a{one}") for one in range(MAX_TRIPS))
+    after, _ = stepped(replace(ON_TRIAL, trips=alerts), ONE_RESTART)
+    assert after.trips[0].type is TripType.RESTARTS
+    assert len(after.trips) == MAX_TRIPS

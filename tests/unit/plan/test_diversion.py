@@ -37,6 +37,8 @@ CASES: dict[str, tuple[dict[str, Any] | None, dict[str, Any], bool | None]] = {
     "inside of an exception": (OUTSIDE, service("203.0.113.200"), None),
     "outside": (OUTSIDE, service("198.51.100.1"), None),
     "another family": (OUTSIDE, service("2001:db8::1"), None),
+    "IPv4 written as IPv6, inside": (OUTSIDE, service("::ffff:203.0.113.9"), True),
+    "IPv4 written as IPv6, inside of an exception": (OUTSIDE, service("::ffff:203.0.113.200"), None),
     "IPv6, inside": (granted("2001:db8::/32"), service("2001:db8::1"), True),
     "an address that can be read in two ways": (OUTSIDE, service("0203.0.113.9"), True),
     "pods alone are granted": ({"spec": {"egress": [{"to": [{"podSelector": {}}]}]}}, service("203.0.113.9"), None),

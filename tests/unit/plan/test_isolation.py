@@ -352,6 +352,18 @@ CONTROLS: dict[str, tuple[dict[Any, Control], bool, str]] = {
     "running, not tried yet": ({}, True, ""),
     "running, fails for less than a minute": ({KEY: control(failing=59.9), OWN_KEY: FINE}, True, ""),
     "running, fails for a minute": ({KEY: control(failing=60), OWN_KEY: FINE}, True, "canary/db TCP 10.200.0.10 5432"),
+    "one answered, by a clock that was set back since": (
+        {KEY: control(reached=-1200), OWN_KEY: FINE},
+        False,
+        "canary/db TCP 10.200.0.10 5432",
+    ),
+    "one answered while the decision was prepared": ({KEY: control(reached=-0.1), OWN_KEY: FINE}, False, ""),
+    "running, fails by a clock that was set back since": (
+        {KEY: control(failing=-1200), OWN_KEY: FINE},
+        True,
+        "canary/db TCP 10.200.0.10 5432",
+    ),
+    "running, began to fail while the decision was prepared": ({KEY: control(failing=-0.1), OWN_KEY: FINE}, True, ""),
     "running, answered long ago": ({KEY: control(reached=600), OWN_KEY: FINE}, True, ""),
 }
 

@@ -11,7 +11,9 @@ import pytest
 from bulkhead.plan import status, suspension
 from bulkhead.plan.agent import plan
 from bulkhead.plan.exits import Exit
+from bulkhead.plan.killswitch import Switch
 from bulkhead.plan.observed import Cut, Observed, Outcome, Taken
+from bulkhead.plan.signals import Alert
 from bulkhead.plan.status import transitions
 from tests.unit.plan import samples
 from tests.unit.plan.samples import NOW, agent, observed, pod, stateful_set
@@ -176,6 +178,42 @@ def test_the_clock_of_a_lifetime_starts_with_the_run_and_stops_with_it() -> None
     assert expired["runStartedAt"] == old["runStartedAt"]
     both = made(observed(agent(lifetime={"maxSeconds": 60}, suspend=True, status=old)))
     assert "runStartedAt" not in both
+
+
+def test_a_run_that_began_by_a_clock_that_was_set_back_begins_now() -> None:
+    of = agent(lifetime={"maxSeconds": 60}, status={"runStartedAt": samples.seconds_ago(-3600)})
+    assert made(running(of, pod(ready=True)))["runStartedAt"] == samples.seconds_ago(0)
+
+
+ALERTING = samples.sandbox_policy(circuitBreaker={"alerts": {"names": ["*"]}})
+ALERT = Alert(name="A", fingerprint="aa", starts_at=NOW, received_at=NOW, message="", record="x")
+JOINING: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "a kill switch": ({}, {"switches": (Switch(name="s", uid="u", reason="r"),)}),
+    "an alert": ({}, {"alerts": (ALERT,), "surroundings": samples.surroundings(ALERTING)}),
+    "a policy": ({}, {"surroundings": samples.surroundings(samples.sandbox_policy(images={"allowed": ["a.test/*"]}))}),
+    "a spec that cannot be read": ({"replicas": -1}, {}),
+}
+
+
+@pytest.mark.parametrize("case", JOINING)
+def test_an_expired_run_stays_expired_when_another_reason_joins_and_goes_again(case: str) -> None:
+    changed, around = JOINING[case]
+    lifetime = {"maxSeconds": 60}
+    expired = made(observed(agent(lifetime=lifetime, status={"runStartedAt": samples.seconds_ago(100)})))
+    joined = made(observed(agent(lifetime=lifetime, status=expired, **changed), **around))
+    assert [one["type"] for one in joined["suspension"]["reasons"]] != ["LifetimeExpired"]
+
+    still = made(observed(agent(lifetime=lifetime, status=joined, **changed), **around))
+
+    assert still["runStartedAt"] == joined["runStartedAt"] == samples.seconds_ago(100)
+    again = plan(observed(agent(lifetime=lifetime, status=still)), now=NOW)
+    assert "LifetimeExpired" in [one.type for one in again.reasons]
+
+
+def test_a_run_that_was_stopped_before_it_expired_is_over() -> None:
+    lifetime = {"maxSeconds": 600}
+    begun = {"runStartedAt": samples.seconds_ago(100)}
+    assert "runStartedAt" not in made(observed(agent(lifetime=lifetime, replicas=-1, status=begun)))
 
 
 def test_a_step_that_the_api_server_refused_is_told() -> None:

@@ -151,6 +151,101 @@ def test_whatever_stood_in_its_place_a_breaker_can_be_stored(circuit: Any) -> No
     assert unfit_agent_status(written(samples.observed(agent, pods=(samples.pod(),)))) == []
 
 
+NO_TIMES = (
+    "9999-12-31T23:59:59Z",
+    "0001-01-01T00:00:00+01:00",
+    "2026-02-31T00:00:00Z",
+    "2026-01-01T00:00:00+99:99",
+)
+_ISOLATION = {"result": "Proven", "since": samples.seconds_ago(5)}
+_STOPPING = {"reasons": [{"type": "Requested", "message": "m"}], "graceSeconds": 5, "since": samples.seconds_ago(9)}
+GARBAGE: dict[str, dict[str, Any]] = {
+    "a target of one word": {"isolation": {**_ISOLATION, "targets": ["x"]}},
+    "a target of five words": {"isolation": {**_ISOLATION, "targets": ["api-server TCP 10.9.0.1 6443 balanced"]}},
+    "a target with a named port": {"isolation": {**_ISOLATION, "targets": ["api-server TCP 10.9.0.1 https"]}},
+    **{f"runStartedAt {text}": {"runStartedAt": text} for text in NO_TIMES},
+    **{f"suspension.since {text}": {"suspension": {**_STOPPING, "since": text}} for text in NO_TIMES},
+    **{f"suspension.stoppedAt {text}": {"suspension": {**_STOPPING, "stoppedAt": text}} for text in NO_TIMES},
+    **{f"isolation.since {text}": {"isolation": {**_ISOLATION, "since": text}} for text in NO_TIMES},
+}
+STOP = (Switch(name="stop", uid="u", reason="r"),)
+LIFETIMES: tuple[dict[str, Any], ...] = ({}, {"lifetime": {"maxSeconds": 60}})
+
+
+def must_stop(recorded: dict[str, Any], **spec: Any) -> None:
+    """An agent that runs and must not is stopped, whatever its status says."""
+    agent = samples.agent(suspend=True, status=recorded, **spec)
+    running = {"stateful_set": samples.stateful_set(samples.agent()), "pods": (samples.pod(ready=True),)}
+    known = samples.observed(agent, switches=STOP, **running)
+
+    decided = plan(known, now=NOW)
+    result = written(known)
+
+    assert {"Requested", "KillSwitch"} <= {one.type for one in decided.reasons}
+    assert [one.name for phase in decided.phases for one in phase.removals if one.kind == "Pod"] == ["scout-0"]
+    assert unfit_agent_status(result) == []
+    status.transitions({}, result)
+    again = written(replace(known, agent={**agent, "status": result}))
+    assert written(replace(known, agent={**agent, "status": again})) == again
+
+
+@pytest.mark.parametrize("lifetime", LIFETIMES, ids=("without a lifetime", "with a lifetime"))
+@pytest.mark.parametrize("case", GARBAGE)
+def test_garbage_in_a_record_never_keeps_an_agent_from_being_stopped(case: str, lifetime: dict[str, Any]) -> None:
+    must_stop(GARBAGE[case], **lifetime)
+
+
+@pytest.mark.parametrize("text", [*NO_TIMES, "1999-12-31T23:59:59Z", "soon", "", None, 7])
+def test_garbage_for_a_reset_never_keeps_an_agent_from_being_stopped(text: Any) -> None:
+    must_stop({}, circuitBreaker={"resetAt": text})
+
+
+@pytest.mark.parametrize("text", NO_TIMES)
+def test_a_run_of_which_no_beginning_can_be_read_has_expired_where_it_has_a_lifetime(text: str) -> None:
+    recorded = {"runStartedAt": text}
+    expiring = samples.observed(samples.agent(lifetime={"maxSeconds": 60}, status=recorded))
+    assert [one.type for one in plan(expiring, now=NOW).reasons] == ["LifetimeExpired"]
+    assert written(expiring)["runStartedAt"] == text, "it has expired until somebody asks for a new run"
+
+    endless = samples.agent(status=recorded)
+    running = samples.observed(endless, stateful_set=samples.stateful_set(endless), pods=(samples.pod(ready=True),))
+    assert written(running)["runStartedAt"] == samples.seconds_ago(0)
+
+
+_recorded_times = st.sampled_from([*NO_TIMES, samples.seconds_ago(9)]) | st.text(max_size=40)
+_records = st.fixed_dictionaries(
+    {},
+    optional={
+        "runStartedAt": _recorded_times,
+        "isolation": st.fixed_dictionaries(
+            {"result": st.sampled_from(["Proven", "Lost"]), "since": _recorded_times},
+            optional={
+                "provenAt": _recorded_times,
+                "lostAt": _recorded_times,
+                "targets": st.lists(st.text("api-server TCP 10.9", max_size=40), max_size=4),
+            },
+        ),
+        "suspension": st.fixed_dictionaries(
+            {"reasons": st.just(_STOPPING["reasons"]), "graceSeconds": st.just(5), "since": _recorded_times},
+            optional=dict.fromkeys(("networkCutAt", "processesSignalledAt", "stoppedAt"), _recorded_times),
+        ),
+        "lastExits": st.lists(
+            st.fixed_dictionaries(
+                {"pod": _words, "container": _words, "exitCode": st.integers(0, 255)},
+                optional={"finishedAt": _recorded_times},
+            ),
+            max_size=3,
+        ),
+    },
+)
+
+
+@_TRIES
+@given(_records, st.sampled_from(LIFETIMES))
+def test_whatever_stood_in_its_record_an_agent_is_stopped(recorded: dict[str, Any], lifetime: dict[str, Any]) -> None:
+    must_stop(recorded, **lifetime)
+
+
 def test_the_example_of_a_status_can_be_stored_as_it_is() -> None:
     assert unfit_agent_status(statuses.STATUS) == []
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from bulkhead.plan import trips
 from bulkhead.plan.breakerrules import Counting, Patience, Rules
-from bulkhead.plan.circuit import MAX_WINDOW, Circuit, Counted, Occurrence, State, Trip, TripType
+from bulkhead.plan.circuit import MAX_WINDOW, Circuit, Counted, Occurrence, State, Trip, TripType, read, write
 from bulkhead.plan.exits import Exit
 from bulkhead.plan.isolation import Evidence as Proof
-from bulkhead.plan.signals import Alert, Limit, Query, Reading, Signals
+from bulkhead.plan.signals import Alert, Limit, Query, Reading, Sample, Signals
 from bulkhead.plan.trips import Evidence, added, collect, counted_trips, settled
 from tests.unit.plan import samples
 from tests.unit.plan.samples import NOW, agent, observed, seconds_ago
@@ -58,11 +58,12 @@ def found(
     isolation: Proof | None = None,
     wanted: int = 1,
     leads: bool = True,
+    now: datetime = NOW,
     **known: Any,
 ) -> Evidence:
     world = samples.surroundings(signals=Signals() if leads else None)
     seen = observed(agent(), pods=own_pods, surroundings=world, **known)
-    return collect(seen, circuit, rules, isolation=isolation, wanted=wanted, runs=True, now=NOW)
+    return collect(seen, circuit, rules, isolation=isolation, wanted=wanted, runs=True, now=now)
 
 
 def told(evidence: Evidence) -> list[tuple[str, int, int]]:
@@ -123,6 +124,35 @@ def test_the_gates_restarts_are_not_the_agents() -> None:
 
 def test_a_node_whose_clock_is_ahead_tells_of_nothing_that_is_to_come() -> None:
     assert told(found(pod(container(1, last=ended(-500))))) == [("Restarts", 1, 0)]
+
+
+OOM_TIMES = {
+    "in time": seconds_ago(3),
+    "ahead of our clock": seconds_ago(-4),
+    "far ahead of our clock": seconds_ago(-(10**7)),
+    "no time": None,
+    "no time of this century": "9999-12-31T23:59:59Z",
+}
+
+
+@pytest.mark.parametrize("finished_at", OOM_TIMES.values(), ids=OOM_TIMES)
+def test_an_end_for_want_of_memory_is_counted_once_whatever_the_nodes_clock_says(finished_at: str | None) -> None:
+    out = {"terminated": {"exitCode": 137, "reason": "OOMKilled", "finishedAt": finished_at}}
+    circuit, counted = CLOSED, 0
+    for seconds, status in enumerate((container(0, state=out), *[container(1, last=out)] * 3)):
+        evidence = found(pod(status), circuit=circuit, now=NOW + timedelta(seconds=seconds))
+        assert all(one.at <= NOW + timedelta(seconds=seconds) for one in evidence.occurrences)
+        counted += sum(one.count for one in evidence.occurrences if one.type is TripType.OUT_OF_MEMORY)
+        circuit = read(write(replace(circuit, counted=evidence.counted)), now=NOW)
+    assert (counted, circuit.state) == (1, State.CLOSED)
+
+
+def test_an_end_for_want_of_memory_is_counted_though_the_nodes_clock_was_set_back() -> None:
+    known = Counted(pod_uid="pod-0", container="agent", restarts=1, oom_at=NOW + timedelta(seconds=500))
+    own = pod(container(2, last=ended(3, reason="OOMKilled")))
+    first = found(own, circuit=replace(CLOSED, counted=(known,)))
+    assert told(first) == [("OutOfMemory", 1, 3), ("Restarts", 1, 3)]
+    assert told(found(own, circuit=replace(CLOSED, counted=first.counted))) == []
 
 
 @pytest.mark.parametrize("status", [{}, {"terminated": {"exitCode": 1, "finishedAt": None}}])
@@ -306,6 +336,14 @@ def test_an_alert_opens_once_and_its_record_goes_when_it_is_known(
     assert bool(settled((given,), circuit, RULES)) is not news
 
 
+def test_an_alert_of_a_clock_that_is_ahead_opens_once_and_not_after_a_reset() -> None:
+    first = replace(alert(began=-5), received_at=NOW)
+    again = replace(first, received_at=NOW + timedelta(seconds=1800))
+    assert not found(alerts=(again,), circuit=replace(CLOSED, trips=(tripped(first),))).standing
+    assert not found(alerts=(first,), circuit=replace(CLOSED, reset_at=NOW + timedelta(seconds=1))).standing
+    assert "fires since 2026-03-01T12:00:00Z" in tripped(first).message
+
+
 def test_a_star_is_every_alert() -> None:
     assert found(alerts=(alert("Whatever"),), rules=replace(RULES, alerts=frozenset({"*"}))).standing
 
@@ -342,6 +380,48 @@ def test_series_are_missed_of_what_runs(*, runs: bool, view: str) -> None:
         now=NOW,
     )
     assert evidence.sight.view == view
+
+
+BEGINNINGS: dict[str, tuple[Any, Circuit, bool]] = {
+    "while the clock was right": (seconds_ago(600), CLOSED, True),
+    "while the clock was an hour ahead": (seconds_ago(-3600), CLOSED, True),
+    "at a time that cannot be read": ("soon", CLOSED, True),
+    "after the sample": (seconds_ago(0.5), CLOSED, False),
+    "with a trial, while the clock was an hour ahead": (
+        seconds_ago(-3600),
+        replace(CLOSED, state=State.HALF_OPEN, since=NOW + timedelta(seconds=3600)),
+        True,
+    ),
+    "right, with a reset while the clock was an hour ahead": (
+        seconds_ago(600),
+        replace(CLOSED, reset_at=NOW + timedelta(seconds=3600)),
+        True,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BEGINNINGS)
+@pytest.mark.parametrize("limit", [Limit(above=10), Limit(below=1000)], ids=["above", "below"])
+def test_a_query_trips_whatever_the_clock_said_when_the_run_began(case: str, limit: Limit) -> None:
+    started, circuit, opens = BEGINNINGS[case]
+    query = replace(RATE, limit=limit, duration=timedelta(seconds=60))
+    read_at = Reading(policy="default", name="rate", ok=True, problem="", at=NOW, since=NOW - timedelta(seconds=900))
+    sample = Sample(value=100, at=NOW - timedelta(seconds=1), exceeds_since=NOW - timedelta(seconds=300))
+    signals = Signals(readings={RATE.key: read_at}, samples={RATE.key: sample})
+    own = pod(container(0), ready=True)
+    own["status"]["conditions"] = [{"type": "Ready", "status": "True", "lastTransitionTime": started}]
+    evidence = collect(
+        observed(
+            agent(status={"runStartedAt": started}), pods=(own,), surroundings=samples.surroundings(signals=signals)
+        ),
+        circuit,
+        replace(RULES, queries=(query,)),
+        isolation=None,
+        wanted=1,
+        runs=True,
+        now=NOW,
+    )
+    assert bool(evidence.standing) is opens
 
 
 def test_only_the_replica_that_builds_waits_for_what_is_left_of_the_last_run() -> None:
