@@ -160,13 +160,21 @@ def _refuse_a_second_one() -> None:
         )
 
 
-def _create_namespace(cluster: Cluster, name: str) -> None:
-    # Not by `ip netns add`, which would also turn /run/netns into a mount that nothing takes away again.
+def make_namespace(name: str) -> None:
+    """Make a network namespace that `ip netns delete` takes away.
+
+    Not by `ip netns add`: that also turns /run/netns into a mount which nothing takes away again, and which lies over
+    the namespaces that are there already, so that these cannot be entered or deleted any more.
+    """
     handle = Path("/run/netns", name)
-    resources.record(cluster, "netns", name)
     handle.parent.mkdir(exist_ok=True)
     handle.touch(exist_ok=False)
     run("unshare", f"--net={handle}", "true")
+
+
+def _create_namespace(cluster: Cluster, name: str) -> None:
+    resources.record(cluster, "netns", name)
+    make_namespace(name)
     for scope in ("all", "default"):
         # Nobody else is on these links: an address need not wait a second to see whether somebody has it already.
         _write_sysctl(f"ipv6/conf/{scope}/accept_dad", "0", namespace=name)

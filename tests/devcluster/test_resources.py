@@ -13,6 +13,7 @@ import pytest
 
 from devcluster import resources
 from devcluster.errors import DevclusterError
+from devcluster.network import make_namespace
 from devcluster.paths import Cluster
 from tests import machine
 
@@ -68,7 +69,7 @@ def make_folder(name: str) -> None:
 KINDS = {
     "netns": Kind(
         name=lambda tag, _: tag,
-        make=lambda name: run("ip", "netns", "add", name),
+        make=make_namespace,
         exists=lambda name: Path("/run/netns", name).exists(),
     ),
     "link": Kind(
@@ -119,7 +120,7 @@ def test_what_was_recorded_and_never_made_does_no_harm(cluster: Cluster, tmp_pat
 def test_a_sysctl_gets_its_former_value_back(cluster: Cluster, tag: str) -> None:
     # In a namespace of the test's own: no setting of the machine is touched.
     resources.record(cluster, "netns", tag)
-    run("ip", "netns", "add", tag)
+    make_namespace(tag)
     inside = ["nsenter", f"--net=/run/netns/{tag}"]
     setting = "net/ipv4/ip_default_ttl"
     before = run(*inside, "cat", f"/proc/sys/{setting}").strip()

@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from devcluster.network import make_namespace
 from tests import machine
 
 OPERATOR = Path(__file__).parents[2] / "operator"
@@ -98,7 +99,7 @@ class World:
 
     def _build(self) -> None:
         for namespace in (self.pod, self.router, self.far):
-            _run("ip", "netns", "add", namespace)
+            make_namespace(namespace)
             # Addresses are usable at once; the tests of duplicate address detection set this back.
             self.sysctl(namespace, "net.ipv6.conf.default.accept_dad=0", "net.ipv6.conf.all.accept_dad=0")
             _run("ip", "-n", namespace, "link", "set", "lo", "up")
