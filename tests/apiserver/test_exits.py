@@ -106,7 +106,7 @@ def test_how_a_stopped_agent_ended_is_kept_although_its_pod_goes_in_the_same_mom
 
     eventually(told_to_end, "the pod is told to end")
     # A time after the suspension began, whenever this test runs.
-    says(lab, "scout", state=ended(0, "2126-03-01T12:00:00Z", "Completed", message="saved step 41"))
+    says(lab, "scout", state=ended(0, "2096-03-01T12:00:00Z", "Completed", message="saved step 41"))
     gone(lab, "scout")
     lab.until_state("scout", "Suspended")
     eventually(lambda: lab.status("scout")["suspension"].get("exits"), "the exit is in status")
@@ -116,7 +116,7 @@ def test_how_a_stopped_agent_ended_is_kept_although_its_pod_goes_in_the_same_mom
             "container": "agent",
             "exitCode": 0,
             "reason": "Completed",
-            "finishedAt": "2126-03-01T12:00:00Z",
+            "finishedAt": "2096-03-01T12:00:00Z",
             "message": "saved step 41",
         }
     ]
@@ -127,7 +127,7 @@ def test_after_a_resume_the_record_of_the_stop_is_that_of_the_last_one(lab: Lab)
     on_a_node(lab, "scout")
     lab.patch("scout", suspend=True)
     eventually(lambda: lab.the("Pod", "scout-0")["metadata"].get("deletionTimestamp"), "the pod is told to end")
-    says(lab, "scout", state=ended(137, "2126-03-01T12:00:00Z"))
+    says(lab, "scout", state=ended(137, "2096-03-01T12:00:00Z"))
     gone(lab, "scout")
     eventually(lambda: (lab.status("scout").get("suspension") or {}).get("exits"), "the exit is in status")
     lab.until_state("scout", "Suspended")
