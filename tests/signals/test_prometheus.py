@@ -20,8 +20,8 @@ from tests.signals.servers import Exporter, Server, wait_until, when_scraped
 
 A, B = ("research", "a"), ("research", "b")
 LONGEST_TURN = 0.15
-"""Seconds of CPU between two turns of the event loop while much is read. On a quiet machine the longest of two runs were
-0.017 and 0.025; `json.loads` takes 0.5."""
+"""Seconds of CPU between two turns of the event loop while much is read. On a quiet machine the longest were 0.017 and
+0.025 in two runs; `json.loads` takes 0.5."""
 
 
 @pytest.fixture(scope="module", autouse=True)
