@@ -106,7 +106,7 @@ class Sandbox(Namespace):
         self.agent(name, program, **spec)
         self.running(name)
 
-    def running(self, *names: str, within: float = 60) -> None:
+    def running(self, *names: str, within: float = 120) -> None:
         """Wait until agents run."""
         for name in names:
             self.lab.until_state(name, "Running", within=within)
