@@ -22,6 +22,7 @@ from bulkhead.issuers.settings import Configuration
 from bulkhead.main import LOGIN_LIFE, Login, agents_served, registry, settings
 from bulkhead.signals.settings import SignalsSettings
 from tests.faults import eventually
+from tests.loopback import listening
 
 GROUP = f"{meta.GROUP}/{meta.VERSION}"
 AGENTS = {"name": meta.AGENT_PLURAL, "singularName": "", "kind": meta.AGENT_KIND, "namespaced": True}
@@ -68,16 +69,8 @@ class ApiServer:
 @asynccontextmanager
 async def serving(*, refuse: int) -> AsyncIterator[ApiServer]:
     server = ApiServer(refuse=refuse)
-    application = web.Application()
-    application.router.add_route("*", "/{path:.*}", server.answer)
-    runner = web.AppRunner(application, shutdown_timeout=0.1)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        server.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    async with listening(server.answer) as server.url:
         yield server
-    finally:
-        await runner.cleanup()
 
 
 async def connected(folder: Path, server: str = "http://127.0.0.1:1") -> Connection:

@@ -231,7 +231,6 @@ class Operator:
             agents=self._agents,
             queue=self._queue,
             lane_of=self._reconciler.lane_of,
-            seen=self.agent_seen,
             clock=clock,
         )
         self.metrics = Metrics(

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from bulkhead.cluster import resources
 from bulkhead.cluster.client import Client
 from bulkhead.cluster.errors import ClusterError, Unreachable
-from bulkhead.cluster.resources import Object
 from bulkhead.engine import logs
 from bulkhead.engine.agents import AgentStore
 from bulkhead.engine.queue import Key, Lane, WorkQueue
@@ -38,7 +37,6 @@ class Resync:
         agents: the agents as the watch showed them.
         queue: where their keys go.
         lane_of: gives the lane of a key.
-        seen: told of each agent that the list has.
         clock: monotonic seconds.
     """
 
@@ -49,14 +47,12 @@ class Resync:
         agents: AgentStore,
         queue: WorkQueue,
         lane_of: Callable[[Key], Lane],
-        seen: Callable[[Object], None],
         clock: Callable[[], float],
     ) -> None:
         self._client = client
         self._agents = agents
         self._queue = queue
         self._lane_of = lane_of
-        self._seen = seen
         self._clock = clock
 
     async def run(self) -> None:
@@ -96,4 +92,4 @@ class Resync:
         deleted = known - {agent["metadata"]["uid"] for agent in self._agents}
         for agent in listed:
             if agent["metadata"]["uid"] not in deleted:
-                self._seen(agent)
+                self._agents.observe(agent)

@@ -20,6 +20,7 @@ from bulkhead.cluster.errors import ApiError, Unreachable
 from bulkhead.cluster.resources import NAMESPACES
 from devcluster.pki import Authority, KeyPair
 from tests.faults import eventually
+from tests.loopback import listening
 
 NAMESPACE = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "default"}}
 
@@ -58,16 +59,8 @@ async def serving(pair: KeyPair | None = None, *, clients: Path | None = None) -
         tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=clients)
         tls.load_cert_chain(pair.certificate, pair.key)
         tls.verify_mode = ssl.CERT_REQUIRED if clients else ssl.CERT_NONE
-    application = web.Application()
-    application.router.add_route("*", "/{path:.*}", server.answer)
-    runner = web.AppRunner(application, shutdown_timeout=0.1)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls).start()
-        server.url = f"{'https' if tls else 'http'}://127.0.0.1:{runner.addresses[0][1]}"
+    async with listening(server.answer, tls=tls) as server.url:
         yield server
-    finally:
-        await runner.cleanup()
 
 
 @pytest.fixture

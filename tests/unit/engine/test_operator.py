@@ -16,6 +16,7 @@ from bulkhead.engine.settings import Identity, Settings
 from bulkhead.issuers.settings import Configuration
 from bulkhead.signals.settings import SignalsSettings
 from tests.faults import eventually
+from tests.loopback import listening
 
 SOURCES = 64
 
@@ -53,16 +54,8 @@ class ApiServer:
 @asynccontextmanager
 async def serving() -> AsyncIterator[ApiServer]:
     server = ApiServer()
-    application = web.Application()
-    application.router.add_route("*", "/{path:.*}", server.answer)
-    runner = web.AppRunner(application, shutdown_timeout=0.1)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        server.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    async with listening(server.answer) as server.url:
         yield server
-    finally:
-        await runner.cleanup()
 
 
 async def connected(folder: Path, server: str) -> Connection:

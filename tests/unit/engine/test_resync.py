@@ -58,7 +58,6 @@ class World:
             agents=self.agents,
             queue=queue,
             lane_of=lambda key: Lane.NORMAL,
-            seen=self.agents.observe,
             clock=lambda: self.now,
         )
         self.tasks.start("resync", work.run())
