@@ -306,19 +306,22 @@ def _with_marker(*beginnings: str) -> list[int]:
 def _environment(pid: int) -> bytes:
     """Read a process's environment, also while it executes another program.
 
-    For that moment the kernel has no environment to show (env_end of its new memory is not set yet) and the file
-    reads as empty: a process looked at just then was missed and outlived its cluster. One that has an environment by
-    now may execute yet another program before that is read, so only what says that it has none is believed.
+    For that moment the kernel has no environment to show, or ends one in the midst of its being read: a process
+    looked at just then was missed and outlived its cluster. What was read is believed where the memory that the
+    process has afterwards says so: as many bytes, and start_code is set, which an execution does after everything of
+    the environment (create_elf_tables and load_elf_binary of the kernel's fs/binfmt_elf.c).
     """
     environ, stat = Path(f"/proc/{pid}/environ"), Path(f"/proc/{pid}/stat")
     deadline = time.monotonic() + _EXEC_SECONDS
-    while not (environment := environ.read_bytes()) and time.monotonic() < deadline:
+    while True:
+        environment = environ.read_bytes()
         fields = stat.read_text().rpartition(")")[2].split()
-        state, flags, env_start, env_end = fields[0], int(fields[6]), int(fields[47]), int(fields[48])
-        if state in "ZX" or flags & _KERNEL_THREAD or (env_end and env_start == env_end):
-            break
+        start_code, env_start, env_end = int(fields[23]), int(fields[47]), int(fields[48])
+        complete = start_code and len(environment) == env_end - env_start
+        without_memory = fields[0] in "ZX" or int(fields[6]) & _KERNEL_THREAD
+        if complete or without_memory or time.monotonic() > deadline:
+            return environment
         time.sleep(0.0005)
-    return environment
 
 
 def _wrap(arguments: list[str], *, netns: str | None, mount_namespace: bool) -> list[str]:
