@@ -75,15 +75,27 @@ def _is_ok(ask: Callable[[], Answer]) -> bool:
 
 
 @pytest.fixture
-def sandbox(rest: Rest) -> Iterator[str]:
-    """The name of a fresh sandbox namespace that enforces restricted pods; it is deleted after the test."""
-    wanted = {
-        "apiVersion": "v1",
-        "kind": "Namespace",
-        "metadata": {"generateName": "sandbox-", "labels": SANDBOX_LABELS},
-    }
-    created = rest.post("/api/v1/namespaces", wanted)
-    assert created.ok, created.message
-    name = str(created.body["metadata"]["name"])
-    yield name
-    rest.delete(f"/api/v1/namespaces/{name}")
+def new_sandbox(rest: Rest) -> Iterator[Callable[[], str]]:
+    """Makes fresh sandbox namespaces that enforce restricted pods, and gives their names; they go after the test."""
+    made = []
+
+    def make() -> str:
+        wanted = {
+            "apiVersion": "v1",
+            "kind": "Namespace",
+            "metadata": {"generateName": "sandbox-", "labels": SANDBOX_LABELS},
+        }
+        created = rest.post("/api/v1/namespaces", wanted)
+        assert created.ok, created.message
+        made.append(str(created.body["metadata"]["name"]))
+        return made[-1]
+
+    yield make
+    for name in made:
+        rest.delete(f"/api/v1/namespaces/{name}")
+
+
+@pytest.fixture
+def sandbox(new_sandbox: Callable[[], str]) -> str:
+    """The name of a fresh sandbox namespace."""
+    return new_sandbox()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -10,7 +10,6 @@ import yaml
 
 from devcluster.api import RunningCluster
 from tests.apiserver.agents import Lab
-from tests.apiserver.conftest import SANDBOX_LABELS
 from tests.apiserver.rest import Rest
 from tests.faults import Action, Answer, CutStream, Delay, DropAfter, DropBefore, FaultProxy
 from tests.operator_process import OperatorProcess, eventually, install_rights
@@ -61,16 +60,12 @@ def lab(operator: OperatorProcess, proxy: FaultProxy, rest: Rest, sandbox: str) 
 
 
 @pytest.fixture
-def labs(operator: OperatorProcess, proxy: FaultProxy, rest: Rest) -> Iterator[dict[str, Lab]]:
+def labs(
+    operator: OperatorProcess, proxy: FaultProxy, rest: Rest, new_sandbox: Callable[[], str]
+) -> Iterator[dict[str, Lab]]:
     """A sandbox for each fault, so that all of them happen in one run."""
-    made = {}
-    for fault in FAULTS:
-        body = {"metadata": {"generateName": "fault-", "labels": SANDBOX_LABELS}}
-        made[fault] = Lab(rest, rest.post("/api/v1/namespaces", body).body["metadata"]["name"])
-    yield made
+    yield {fault: Lab(rest, new_sandbox()) for fault in FAULTS}
     proxy.clear()
-    for lab in made.values():
-        rest.delete(f"/api/v1/namespaces/{lab.namespace}")
 
 
 @pytest.mark.parametrize("step", STEPS)

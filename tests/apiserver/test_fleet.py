@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,7 @@ import yaml
 from bulkhead.cluster.client import Client
 from bulkhead.cluster.connection import Connection
 from bulkhead.cluster.errors import ApiError
+from bulkhead.engine import fleet
 from bulkhead.engine.livereads import LiveReads
 from devcluster.api import RunningCluster
 from tests import faults
@@ -121,6 +122,45 @@ def test_that_all_are_cut_off_is_said_though_whether_they_are_gone_cannot_be_rea
     eventually(lambda: read.used > 0, "it was to be read")
     proxy.remove(read)
     assert panel.until("lab", "Stopped")["stopped"] == 1
+
+
+def test_that_all_are_cut_off_is_said_while_every_call_for_many_waits_for_its_answer(
+    lab: Lab, panel: Panel, proxy: FaultProxy, rest: Rest, new_sandbox: Callable[[], str]
+) -> None:
+    labs = [lab, *(Lab(rest, new_sandbox()) for _ in range(fleet.AT_ONCE))]
+    for one in labs:
+        one.create("one", suspendGraceSeconds=2)
+    for one in labs:
+        one.until_built(["one"])
+    held = proxy.on("DELETE", r"/statefulsets\?labelSelector", Hang(), times=None)
+    panel.throw("all", namespaces=[one.namespace for one in labs])
+    eventually(lambda: held.used >= fleet.AT_ONCE, "as many calls wait as there may be")
+    # Less than the deadline of a call, after which it would be given up.
+    status = panel.until("all", "CutOff", within=20)
+    assert (status["cutOff"], status.get("stopped", 0)) == (len(labs), 0)
+    assert held.used == fleet.AT_ONCE, "the rest waits for one of these"
+    proxy.remove(held)
+    assert panel.until("all", "Stopped")["stopped"] == len(labs)
+
+
+def test_that_others_are_cut_off_is_said_while_the_proof_of_a_first_switch_has_no_answer(
+    lab: Lab, panel: Panel, proxy: FaultProxy, rest: Rest, new_sandbox: Callable[[], str]
+) -> None:
+    other = Lab(rest, new_sandbox())
+    for one in (lab, other):
+        one.create("one", suspendGraceSeconds=2)
+    for one in (lab, other):
+        one.until_built(["one"])
+    read = proxy.on("GET", rf"/{lab.namespace}/pods\?limit", Hang(), times=None)
+    panel.throw("first", namespaces=[lab.namespace])
+    eventually(lambda: read.used > 0, "the proof is asked for")
+    panel.throw("second", namespaces=[other.namespace])
+    # Less than a read's deadline, after which the proof would be begun anew.
+    panel.until("second", "CutOff", within=10)
+    assert panel.status("first").get("stopped", 0) == 0
+    proxy.remove(read)
+    for name in ("first", "second"):
+        assert panel.until(name, "Stopped")["stopped"] == 1
 
 
 def test_the_normal_lane_pauses_when_it_is_throttled_and_does_not_hammer(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -13,7 +13,6 @@ import pytest
 from bench.audit import AuditLog
 from devcluster.api import RunningCluster
 from tests.apiserver.agents import RESTRICTED_POD, Lab, went_down_in_order
-from tests.apiserver.conftest import SANDBOX_LABELS
 from tests.apiserver.killswitches import Panel
 from tests.apiserver.killswitches import panel as panels
 from tests.apiserver.rest import Rest
@@ -42,13 +41,9 @@ def lab(operator: OperatorProcess, rest: Rest, sandbox: str) -> Lab:
 
 
 @pytest.fixture
-def den(rest: Rest) -> Iterator[Lab]:
+def den(rest: Rest, new_sandbox: Callable[[], str]) -> Lab:
     """Another sandbox namespace."""
-    wanted = {"metadata": {"generateName": "den-", "labels": SANDBOX_LABELS}}
-    created = rest.post("/api/v1/namespaces", wanted)
-    assert created.ok, created.message
-    yield Lab(rest, created.body["metadata"]["name"])
-    rest.delete(f"/api/v1/namespaces/{created.body['metadata']['name']}")
+    return Lab(rest, new_sandbox())
 
 
 def reasons(lab: Lab, name: str) -> list[str]:

@@ -138,18 +138,18 @@ DENIED: dict[str, tuple[Object, tuple[Forbidden, ...]]] = {
 def test_clusterwide_denies_are_taken_exactly_as_they_are_written(
     case: str, dialect: Dialect, rest: Rest, kinds: None
 ) -> None:
-    spec, reserved = DENIED[case]
+    spec, hosts = DENIED[case]
     name = "denied"
     made = rest.post(POLICIES, policy(name, **spec))
     assert made.ok, made.message
     try:
-        wanted = denies(policies.parse(made.body), dialect=dialect, reserved=reserved)
+        wanted = denies(policies.parse(made.body), dialect=dialect, hosts=hosts)
         for one in wanted:
             returned = applied(rest, PATHS[dialect], one)
             assert differences(one, returned) == []
             assert [returned.get(key) for key in ("spec", "specs")] == [one.get(key) for key in ("spec", "specs")]
             assert returned["metadata"]["ownerReferences"][0]["uid"] == made.body["metadata"]["uid"]
     finally:
-        for child in object_names(name, dialect=dialect, reserved=reserved):
+        for child in object_names(name, dialect=dialect, hosts=hosts):
             rest.delete(f"{PATHS[dialect]}/{child}")
         rest.delete(f"{POLICIES}/{name}")

@@ -54,7 +54,8 @@ LEASE_NAME = "bulkhead-operator"
 OPTIONAL_SECONDS = 5.0
 """How long the start waits for kinds that only some clusters serve."""
 CONNECTIONS = 16
-"""In each lane's pool. Informers have a pool of their own without an end: a watch holds its connection."""
+"""In each pool. Whoever must not wait for others' answers has one of its own: when the status of kill switches shared
+the fleet's, it said 12 s late that 5,000 agents were cut off. That of watches, which hold theirs, has no end."""
 
 
 class Operator:
@@ -89,11 +90,14 @@ class Operator:
         self._workers = workers or {Lane.NORMAL: 16, Lane.URGENT: 16}
         self._queue = WorkQueue(clock=clock, is_patient=lambda key: self._fleet.has_cut(key))
         self._agents = AgentStore(clock=clock, on_change=self._agent_changed)
-        self._watching = Client(connection, pool_size=0, user_agent="bulkhead/watch")
-        clients = {
-            lane: Client(connection, pool_size=CONNECTIONS, user_agent=f"bulkhead/{lane.value}") for lane in Lane
-        }
-        self._clients = clients
+        self._clients: list[Client] = []
+
+        def client(name: str, *, connections: int = CONNECTIONS) -> Client:
+            self._clients.append(Client(connection, pool_size=connections, user_agent=f"bulkhead/{name}"))
+            return self._clients[-1]
+
+        self._watching = client("watch", connections=0)
+        clients = {lane: client(lane.value) for lane in Lane}
         self._prober = Prober(on_change=self._controls_changed, clock=clock, now=now)
         self._world = World(
             self._watching,
@@ -117,9 +121,8 @@ class Operator:
             suspect=lambda key: self._reconciler.suspect(key),
             alarm=lambda key: self._reconciler.alarm(key),
         )
-        self._leading = Client(connection, pool_size=2, user_agent="bulkhead/lease")  # waits for nobody's requests
         self._leadership = Leadership(
-            self._leading,
+            client("lease", connections=2),
             namespace=identity.lease_namespace,
             name=LEASE_NAME,
             identity=identity.replica,
@@ -129,11 +132,10 @@ class Operator:
         self._recorder = Recorder(clients[Lane.NORMAL], instance=identity.instance)
         applier = Applier(clients[Lane.NORMAL])
         leads = self._leadership.is_leader
-        self._cutting = Client(connection, pool_size=CONNECTIONS, user_agent="bulkhead/fleet")
-        self._fleet = Fleet(self._cutting, view=self._view, settled=self._notify, now=now)
+        self._fleet = Fleet(client("fleet"), view=self._view, settled=self._notify, now=now)
         self._switches = Switches(
             self._watching,
-            self._cutting,
+            client("switches"),
             agents=self._agents,
             view=self._view,
             fleet=self._fleet,
@@ -288,7 +290,7 @@ class Operator:
         for reads in self._reads.values():
             await reads.stop()
         await self._issuers.close()
-        for client in (*self._clients.values(), self._cutting, self._leading, self._watching):
+        for client in reversed(self._clients):
             await client.close()
 
     def _informers(self) -> tuple[Informer, ...]:

@@ -234,7 +234,7 @@ class PolicyReconciler:
 
     def _in_place(self, name: str, uid: str, dialect: Dialect) -> bool:
         """Says whether every deny of a policy in one dialect is there."""
-        wanted = deny_plan.object_names(name, dialect=dialect, reserved=self._world.reserved())
+        wanted = deny_plan.object_names(name, dialect=dialect, hosts=self._world.hosts())
         return set(wanted) <= {one["metadata"]["name"] for one in self._denies.owned(dialect, uid)}
 
     async def _deny(self, policy: Policy) -> tuple[Verdict, list[ClusterError]]:
@@ -270,7 +270,7 @@ class PolicyReconciler:
 
     async def _ensure(self, policy: Policy, dialect: Dialect) -> None:
         """Brings a policy's denies in one dialect to what is wanted, and takes away others that the policy owns."""
-        wanted = deny_plan.denies(policy, dialect=dialect, reserved=self._world.reserved())
+        wanted = deny_plan.denies(policy, dialect=dialect, hosts=self._world.hosts())
         for one in wanted:
             await self._apply(policy, dialect, one)
         names = {one["metadata"]["name"] for one in wanted}

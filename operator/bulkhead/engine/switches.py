@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import datetime
 from typing import Any
@@ -186,20 +186,30 @@ class Switches:
         try:
             if not await self._absence.knows_all():
                 return False
-            left = self._left_behind()
-            matched = {switch.uid: self._matched(switch, left) for switch in self._switches.values()}
-            # Before the proof as well: that everybody is cut off is known by then, and the proof may take its time.
-            await self._write_all(matched)
-            await self._absence.prove({uid: key for met in self._met.values() for uid, key in met.items()})
-            return await self._write_all(matched)
+            await self._write_all()
+            await self._prove()
+            return await self._write_all()
         except ClusterError as error:
             logger.warning("how far the kill switches are could not be told: %s", error)
             return False
 
-    async def _write_all(self, matched: Mapping[str, list[Object]]) -> bool:
-        """Writes the status of each switch, given the agents that it stops; says whether all is done."""
-        switches = [one for one in self._switches.values() if one.uid in matched]
-        return all([await self._write(one, matched[one.uid]) for one in switches if self._is_leader()])
+    async def _prove(self) -> None:
+        """Proves the end of whom the switches stop; what is known meanwhile is written, for the proof may take long."""
+        concerned = {uid: key for met in self._met.values() for uid, key in met.items()}
+        proof = asyncio.create_task(self._absence.prove(concerned), name="proof of absence")
+        try:
+            while not (await asyncio.wait({proof}, timeout=ROUND))[0]:
+                await self._write_all()
+            await proof
+        finally:
+            proof.cancel()
+            await asyncio.gather(proof, return_exceptions=True)
+
+    async def _write_all(self) -> bool:
+        """Writes the status of each switch as it is now; says whether all is done."""
+        left = self._left_behind()
+        matched = [(switch, self._matched(switch, left)) for switch in self._switches.values()]
+        return all([await self._write(switch, agents) for switch, agents in matched if self._is_leader()])
 
     def _left_behind(self) -> list[tuple[str, Key, Object]]:
         """Returns the pods of agents that are gone, with UID and key of these: who leads only now met none of them."""

@@ -44,7 +44,7 @@ def addressing_only(service: Object) -> Object:
 
 
 def node_facts(node: Object) -> Object:
-    """Keeps of a node its addresses, and whether its runtime gives pods user namespaces of their own (KEP-127)."""
+    """Keeps of a node its addresses, its pods' networks, and whether pods get user namespaces there (KEP-127)."""
     status = node.get("status") or {}
     default: Object = next((one for one in status.get("runtimeHandlers") or () if not one.get("name")), {})
     kept = ("name", "uid", "resourceVersion")
@@ -56,6 +56,7 @@ def node_facts(node: Object) -> Object:
         "addresses": sorted(
             one["address"] for one in status.get("addresses") or () if one["type"] in ("InternalIP", "ExternalIP")
         ),
+        "podNetworks": list((node.get("spec") or {}).get("podCIDRs") or ()),
     }
 
 

@@ -101,6 +101,7 @@ class World:
         self.admission = AdmissionWatch(client, expected=settings.admission, on_change=self.everyone)
         self._parsed: dict[str, Policy] = {}
         self._bounds: dict[str, Bounds] = {}
+        self._hosts: tuple[Forbidden, ...] | None = None
         self._reserved: tuple[Forbidden, ...] | None = None
         self._exposed: tuple[Object, ...] | None = None
         self._canary: Target | None = None
@@ -162,12 +163,19 @@ class World:
             )
         return self._bounds[name]
 
-    def reserved(self) -> tuple[Forbidden, ...]:
-        """Returns the addresses of the nodes and of the API server, which no agent may be let to."""
-        if self._reserved is None:
+    def hosts(self) -> tuple[Forbidden, ...]:
+        """Returns the addresses of the nodes and of the API server."""
+        if self._hosts is None:
             own = [address for address, _ in (*self.api_service(), *self.api_endpoints())]
             nodes = {node["metadata"]["name"]: node["addresses"] for node in self.nodes}
-            self._reserved = reserved.reserved(nodes=nodes, api_server=own)
+            self._hosts = reserved.hosts(nodes=nodes, api_server=own)
+        return self._hosts
+
+    def reserved(self) -> tuple[Forbidden, ...]:
+        """Returns what of the cluster no agent may be let to by address: nodes, the API server, and pods."""
+        if self._reserved is None:
+            networks = (network for node in self.nodes for network in node["podNetworks"])
+            self._reserved = (*self.hosts(), *reserved.pods(networks))
         return self._reserved
 
     def exposed(self) -> tuple[Object, ...]:
@@ -350,14 +358,14 @@ class World:
         self._foreign_changed(old, new)
 
     def _node_changed(self, old: Object | None, new: Object | None) -> None:
-        if (old or {}).get("addresses") == (new or {}).get("addresses"):
+        if all((old or {}).get(key) == (new or {}).get(key) for key in ("addresses", "podNetworks")):
             return
         self._reserved_changed()
         self._everyone_with_addresses()
 
     def _reserved_changed(self) -> None:
         """Drops what was derived; clusterwide denies name these addresses too."""
-        self._reserved = None
+        self._hosts = self._reserved = None
         for one in self.policies:
             self._notify(policy_key(one["metadata"]["name"]))
 

@@ -50,7 +50,7 @@ def network(asked: Network, bounds: Bounds, *, namespace: str, reserved: tuple[F
         asked: the agent's network.
         bounds: of its namespace.
         namespace: name of its namespace, which it may always name.
-        reserved: the addresses of the nodes and of the API server.
+        reserved: the addresses of the nodes, their pods and the API server.
     """
     cidrs = _Cidrs(bounds, reserved)
     for index, rule in enumerate(asked.egress):
@@ -218,7 +218,7 @@ class _Cidrs:
 
     Args:
         bounds: of its namespace.
-        reserved: the addresses of the nodes and of the API server.
+        reserved: the addresses of the nodes, their pods and the API server.
     """
 
     def __init__(self, bounds: Bounds, reserved: tuple[Forbidden, ...]) -> None:

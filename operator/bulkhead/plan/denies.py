@@ -53,7 +53,7 @@ class UnwritableError(ValueError):
     """What is to be denied cannot be said in a dialect; the text says why, and what would be accepted."""
 
 
-def denies(policy: Policy, *, dialect: Dialect, reserved: tuple[Forbidden, ...]) -> tuple[Object, ...]:
+def denies(policy: Policy, *, dialect: Dialect, hosts: tuple[Forbidden, ...]) -> tuple[Object, ...]:
     """Builds the clusterwide policies that deny production and the floor to the namespaces of a SandboxPolicy.
 
     What calls an agent from its node stays open in every dialect: these are the kubelet's probes.
@@ -61,7 +61,7 @@ def denies(policy: Policy, *, dialect: Dialect, reserved: tuple[Forbidden, ...])
     Args:
         policy: the SandboxPolicy.
         dialect: the kind to write.
-        reserved: the addresses of the nodes and of the API server.
+        hosts: the addresses of the nodes and of the API server.
 
     Raises:
         UnwritableError: the policy could not be understood, or cannot be said in this dialect.
@@ -69,7 +69,7 @@ def denies(policy: Policy, *, dialect: Dialect, reserved: tuple[Forbidden, ...])
     if policy.spec is None:
         raise UnwritableError(f"SandboxPolicy {policy.name} cannot be understood: {' '.join(policy.problems)}")
     head, specs = _DIALECTS[dialect]
-    names = object_names(policy.name, dialect=dialect, reserved=reserved)
+    names = object_names(policy.name, dialect=dialect, hosts=hosts)
     owner = {
         "apiVersion": meta.API_VERSION,
         "kind": meta.POLICY_KIND,
@@ -85,14 +85,14 @@ def denies(policy: Policy, *, dialect: Dialect, reserved: tuple[Forbidden, ...])
             },
             **body,
         }
-        for name, body in zip(names, specs(policy, policy.spec, reserved), strict=False)
+        for name, body in zip(names, specs(policy, policy.spec, hosts), strict=False)
     )
 
 
-def object_names(policy: str, *, dialect: Dialect, reserved: tuple[Forbidden, ...]) -> tuple[str, ...]:
+def object_names(policy: str, *, dialect: Dialect, hosts: tuple[Forbidden, ...]) -> tuple[str, ...]:
     """Returns the names of what `denies` builds for the policy of this name."""
     first = f"bulkhead-{policy}"
-    return (first, first + NODES) if dialect == "clusternetworkpolicy" and reserved else (first,)
+    return (first, first + NODES) if dialect == "clusternetworkpolicy" and hosts else (first,)
 
 
 def _cilium(policy: Policy, spec: SandboxPolicySpec, _: Sequence[Forbidden]) -> Iterator[Object]:
@@ -150,9 +150,7 @@ def _cilium_key(key: str) -> str:
     return whole
 
 
-def _cluster_network_policies(
-    policy: Policy, spec: SandboxPolicySpec, reserved: Sequence[Forbidden]
-) -> Iterator[Object]:
+def _cluster_network_policies(policy: Policy, spec: SandboxPolicySpec, hosts: Sequence[Forbidden]) -> Iterator[Object]:
     """Gives the ClusterNetworkPolicies. Each has one subject; its rules for ingress know no networks."""
     egress, ingress = [], []
     namespaces = spec.production.namespace_selector
@@ -163,10 +161,10 @@ def _cluster_network_policies(
     egress += _network_rules("production", (one.network for one in policy.production))
     egress += _network_rules("floor", _floor(policy))
     yield _cluster_network_policy({"namespaces": _subject(spec)}, egress, ingress)
-    nodes = list(_network_rules("nodes-and-api-server", (one.network for one in reserved)))
+    nodes = list(_network_rules("nodes-and-api-server", (one.network for one in hosts)))
     if len(nodes) > MOST:
         raise UnwritableError(
-            f"the cluster has {len(reserved)} addresses of nodes and API servers; a ClusterNetworkPolicy takes "
+            f"the cluster has {len(hosts)} addresses of nodes and API servers; a ClusterNetworkPolicy takes "
             f"{MOST * MOST * MOST}"
         )
     if nodes:

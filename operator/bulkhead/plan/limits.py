@@ -23,7 +23,7 @@ class Limits:
     Attributes:
         own: the agent's namespace.
         bounds: what the policies of that namespace give together.
-        reserved: the addresses of the nodes and of the API server.
+        reserved: the addresses of the nodes, their pods and the API server.
         api_server: of these, what an agent with rights in the API server is let to: addresses with their ports.
     """
 

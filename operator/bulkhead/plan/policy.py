@@ -250,7 +250,7 @@ def violations(
         spec: what the agent asks for.
         bounds: of its namespace.
         namespace: name of its namespace.
-        reserved: the addresses of the nodes and of the API server.
+        reserved: the addresses of the nodes, their pods and the API server.
         api_audiences: audiences that the API server takes as its own.
         issuers: types of the issuers that there are, by name.
     """

@@ -92,7 +92,7 @@ def rules(
         agent: the AgentDeployment.
         spec: its parsed spec.
         bounds: what the policies of its namespace give together.
-        reserved: the addresses of the nodes and of the API server.
+        reserved: the addresses of the nodes, their pods and the API server.
         services: the Services of `wanted_services` by `namespace/name`; None, or absent, for one that does not exist.
         dns_service: `namespace/name` of the cluster's DNS Service.
         api_endpoints: addresses and ports of the API server. They are opened to an agent that has rights there, and to

@@ -18,6 +18,7 @@ from bulkhead.plan.observed import Object
 from bulkhead.plan.openings import Opening, could_match, items, network_policy, unknown
 from bulkhead.plan.policy import Bounds
 from bulkhead.plan.refusals import Forbidden, listed
+from bulkhead.plan.reserved import PODS
 
 SHOWN: Final = 3
 """Openings of one object in a sentence."""
@@ -51,7 +52,7 @@ def opened(
         foreign: NetworkPolicies, CiliumNetworkPolicies, Services and EndpointSlices of the namespace. The caller has
             left out what the operator made, which it knows by UID.
         bounds: what the policies of the namespace give together.
-        reserved: the addresses of the nodes and of the API server.
+        reserved: the addresses of the nodes, their pods and the API server.
         namespace: the sandbox namespace.
     """
     own = str((namespace.get("metadata") or {}).get("name") or "")
@@ -146,7 +147,8 @@ def _address(what: str, text: Any, limits: Limits) -> Opening:
         address = ipaddress.ip_network(ipaddress.ip_address(text if isinstance(text, str) else ""))
     except ValueError:
         return unknown(f"{what} that cannot be read: {text}")
-    reached = limits.closed(address)
+    # A pod's address is what endpoints are for; whether the agent gets there is decided by rules for pods.
+    reached = [one for one in limits.closed(address) if one.what != PODS]
     where = f", which lies in {listed(reached[:1])}" if reached else ", written by hand"
     return Opening(f"{what} at {text}{where}", critical=bool(reached))
 

@@ -186,7 +186,7 @@ def test_the_status_of_a_switch_is_written(guarded: Guarded) -> None:
 @pytest.mark.parametrize("dialect", DENIES)
 def test_denies_of_a_policy_are_written_for_the_whole_cluster(workplace: Workplace, dialect: str) -> None:
     found = workplace.guarded.admin.get("/apis/bulkhead.dev/v1alpha1/sandboxpolicies/offers").body
-    written = denies.denies(parse(found), dialect=dialect, reserved=())  # type: ignore[arg-type]
+    written = denies.denies(parse(found), dialect=dialect, hosts=())  # type: ignore[arg-type]
     for one in written:
         workplace.send(Request("POST", DENIES[dialect], one))
 

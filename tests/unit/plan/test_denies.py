@@ -25,18 +25,18 @@ NODES = nodes("192.0.2.10", "2001:db8::10")
 BOTH: tuple[Dialect, ...] = ("cilium", "clusternetworkpolicy")
 
 
-def specs(dialect: Dialect, reserved: tuple[Forbidden, ...] = NODES, **spec: Any) -> list[dict[str, Any]]:
+def specs(dialect: Dialect, hosts: tuple[Forbidden, ...] = NODES, **spec: Any) -> list[dict[str, Any]]:
     """What is written, spec by spec: about production and the floor first, then about the nodes."""
-    objects = denies(sandbox_policy(**spec), dialect=dialect, reserved=reserved)
+    objects = denies(sandbox_policy(**spec), dialect=dialect, hosts=hosts)
     return [one for obj in objects for one in (obj["specs"] if "specs" in obj else [obj["spec"]])]
 
 
-def written(dialect: Dialect, reserved: tuple[Forbidden, ...] = NODES, **spec: Any) -> dict[str, Any]:
-    return specs(dialect, reserved, **spec)[0]
+def written(dialect: Dialect, hosts: tuple[Forbidden, ...] = NODES, **spec: Any) -> dict[str, Any]:
+    return specs(dialect, hosts, **spec)[0]
 
 
-def about_nodes(dialect: Dialect, reserved: tuple[Forbidden, ...] = NODES, **spec: Any) -> dict[str, Any]:
-    (found,) = specs(dialect, reserved, **spec)[1:]
+def about_nodes(dialect: Dialect, hosts: tuple[Forbidden, ...] = NODES, **spec: Any) -> dict[str, Any]:
+    (found,) = specs(dialect, hosts, **spec)[1:]
     return found
 
 
@@ -49,9 +49,9 @@ def denied(spec: dict[str, Any]) -> list[str]:
 
 @pytest.mark.parametrize("dialect", BOTH)
 def test_the_objects_belong_to_their_sandbox_policy(dialect: Dialect) -> None:
-    objects = denies(sandbox_policy("strict"), dialect=dialect, reserved=NODES)
+    objects = denies(sandbox_policy("strict"), dialect=dialect, hosts=NODES)
     names = [one["metadata"]["name"] for one in objects]
-    assert tuple(names) == object_names("strict", dialect=dialect, reserved=NODES)
+    assert tuple(names) == object_names("strict", dialect=dialect, hosts=NODES)
     assert (
         names
         == {"cilium": ["bulkhead-strict"], "clusternetworkpolicy": ["bulkhead-strict", "bulkhead-strict.nodes"]}[
@@ -59,7 +59,7 @@ def test_the_objects_belong_to_their_sandbox_policy(dialect: Dialect) -> None:
         ]
     )
     assert len({json.dumps(one["metadata"]["ownerReferences"]) for one in objects}) == 1
-    (found,) = denies(sandbox_policy("strict"), dialect=dialect, reserved=())
+    (found,) = denies(sandbox_policy("strict"), dialect=dialect, hosts=())
     assert found["metadata"] == {
         "name": "bulkhead-strict",
         "labels": {"app.kubernetes.io/managed-by": "bulkhead"},
@@ -222,9 +222,9 @@ UNWRITABLE: dict[str, tuple[Dialect, Any, tuple[Forbidden, ...], str]] = {
 
 @pytest.mark.parametrize("case", UNWRITABLE)
 def test_what_cannot_be_said_is_told_and_not_left_out(case: str) -> None:
-    dialect, policy, reserved, why = UNWRITABLE[case]
+    dialect, policy, hosts, why = UNWRITABLE[case]
     with pytest.raises(UnwritableError, match=why):
-        denies(policy, dialect=dialect, reserved=reserved)
+        denies(policy, dialect=dialect, hosts=hosts)
 
 
 def test_the_longest_label_that_cilium_takes_is_written() -> None:
@@ -233,9 +233,7 @@ def test_the_longest_label_that_cilium_takes_is_written() -> None:
 
 
 @given(st.permutations(range(4)), st.permutations(NODES), st.sampled_from(BOTH))
-def test_the_order_of_what_is_given_changes_nothing(
-    order: list[int], reserved: list[Forbidden], dialect: Dialect
-) -> None:
+def test_the_order_of_what_is_given_changes_nothing(order: list[int], hosts: list[Forbidden], dialect: Dialect) -> None:
     cidrs = ["10.20.0.0/16", "10.21.0.0/16", "198.51.100.0/24", "2001:db8:20::/48"]
-    shuffled = specs(dialect, tuple(reserved), production={"cidrs": [cidrs[index] for index in order]})
+    shuffled = specs(dialect, tuple(hosts), production={"cidrs": [cidrs[index] for index in order]})
     assert json.dumps(shuffled) == json.dumps(specs(dialect, production={"cidrs": cidrs}))

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from bulkhead.plan import ceilings, refusals
+from bulkhead.plan import ceilings, refusals, reserved
 from tests.unit.plan.policies import bounds_of, namespace, nodes, refused, sandbox_policy, spec_of
 
 DIGEST = "sha256:" + "a" * 64
@@ -329,6 +329,16 @@ def test_a_node_is_closed_as_part_of_the_cluster() -> None:
     assert found.policy == ""
     assert "192.0.2.7/32 (node at 192.0.2.7), closed as part of the cluster itself" in found.message
     assert "accepted is 192.0.2.0/24 with 192.0.2.7/32 in its except" in found.message
+
+
+PODS = reserved.pods(["10.244.0.0/24", "10.244.1.0/24"])
+
+
+def test_pods_are_asked_for_by_label_and_not_by_address() -> None:
+    [found] = refused(spec_of(**to({"cidr": "10.0.0.0/8"})), WIDE, reserved=PODS)
+
+    assert "reaches 10.244.0.0/23 (pods of the cluster), closed as part of the cluster itself" in found.message
+    assert "accepted is 10.0.0.0/8 with 10.244.0.0/23 in its except" in found.message
 
 
 def test_other_nodes_are_closed_when_the_nodes_are_others() -> None:

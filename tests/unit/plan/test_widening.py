@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bulkhead.plan import reserved
 from bulkhead.plan.widening import Opened, opened, touches
 from tests.specs import json_values
 from tests.unit.plan import samples
@@ -18,7 +19,7 @@ BOUNDS = bounds_of(
     others=(namespace("shop", env="production"),),
 )
 WITHOUT_PRODUCTION = bounds_of(sandbox_policy())
-NODES = nodes("192.0.2.10")
+NODES = (*nodes("192.0.2.10"), *reserved.pods(["172.20.0.0/16"]))
 
 
 def found(*objects: dict[str, Any], bounds: Any = BOUNDS) -> tuple[Opened, ...]:
@@ -58,6 +59,7 @@ NETWORK_POLICIES: dict[str, tuple[dict[str, Any], bool, str]] = {
         "203.0.113.0/24 without 1 parts of it",
     ),
     "production": (egress(block("10.20.3.0/24")), True, "reaches 10.20.0.0/16 (production)"),
+    "pods by their addresses": (egress(block("172.20.7.0/24")), True, "reaches 172.20.0.0/16 (pods of the cluster)"),
     "a network around production": (egress(block("10.0.0.0/8")), True, "reaches 10.20.0.0/16 (production)"),
     "a network around production, with production excepted": (
         egress(block("10.0.0.0/8", "10.20.0.0/16")),
@@ -197,7 +199,8 @@ SLICES: dict[str, tuple[list[Any], bool, str]] = {
     "a node": ([{"addresses": ["192.0.2.10"]}], True, "192.0.2.10"),
     "link-local of IPv6": ([{"addresses": ["fe80::1"]}], True, "fe80::1"),
     "production as IPv4-mapped IPv6": ([{"addresses": ["::ffff:10.20.0.1"]}], True, "::ffff:10.20.0.1"),
-    "another address": ([{"addresses": ["10.244.0.9"]}], False, "10.244.0.9, written by hand"),
+    "a pod": ([{"addresses": ["172.20.0.9"]}], False, "172.20.0.9, written by hand"),
+    "another address": ([{"addresses": ["203.0.113.9"]}], False, "203.0.113.9, written by hand"),
     "a name": ([{"addresses": ["db.example"]}], True, "cannot be read"),
     "what is no endpoint": (["x"], True, "cannot be read"),
 }
