@@ -23,7 +23,7 @@ SURROUNDINGS = "demo/surroundings.yaml"
 TOOLS = "tools"
 DROP = "drop the production table"
 WORK = "call the service it was granted"
-_SECONDS_TO_TRY = 20.0
+_SECONDS_TO_TRY = 60.0
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def surround(stage: Stage) -> None:
     stage.title("An agent that was taken over")
     stage.kubectl("apply", "--filename", SURROUNDINGS)
     for namespace in (TOOLS, PLAYGROUND):
-        stage.ask("wait", "pods", "--all", f"--namespace={namespace}", "--for=condition=Ready", "--timeout=60s")
+        stage.ask("wait", "pods", "--all", f"--namespace={namespace}", "--for=condition=Ready", "--timeout=180s")
 
 
 def attack_as_agent(stage: Stage) -> dict[str, Told]:
@@ -68,7 +68,7 @@ def attack_as_agent(stage: Stage) -> dict[str, Told]:
     neighbour = _address(stage, NAMESPACE, suspension.POD)
     environment = _environment(stage, neighbour=neighbour, service=f"search.{TOOLS}")
     stage.kubectl("apply", "--filename", str(_filled(stage, "intruder.yaml", environment)))
-    wanted = (f"agent/{AGENT}", f"--namespace={NAMESPACE}", "--for=condition=Ready", "--timeout=60s")
+    wanted = (f"agent/{AGENT}", f"--namespace={NAMESPACE}", "--for=condition=Ready", "--timeout=180s")
     stage.kubectl("wait", *wanted)
     told = _told(stage, NAMESPACE, f"{AGENT}-0")
     for attempt, found in told.items():
@@ -150,7 +150,7 @@ def _filled(stage: Stage, name: str, environment: dict[str, str]) -> Path:
 def _told(stage: Stage, namespace: str, pod: str) -> dict[str, Told]:
     """What the intruder in a pod tells in its log, once it has told all."""
     arguments = ("logs", pod, f"--namespace={namespace}", "--container=agent")
-    stage.ask("wait", f"pod/{pod}", f"--namespace={namespace}", "--for=condition=Ready", "--timeout=60s")
+    stage.ask("wait", f"pod/{pod}", f"--namespace={namespace}", "--for=condition=Ready", "--timeout=180s")
     poll(
         lambda: f'"{WORK}"' in stage.ask(*arguments),
         seconds=_SECONDS_TO_TRY,

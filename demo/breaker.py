@@ -50,7 +50,7 @@ def act(stage: Stage, watched: Monitoring) -> None:
     reset(stage, watched)
 
 
-def loop(stage: Stage, watched: Monitoring, *, seconds: float = 90) -> None:
+def loop(stage: Stage, watched: Monitoring, *, seconds: float = 240) -> None:
     """Wait until the agent goes round in circles and its breaker has stopped it; show the evidence.
 
     Args:
@@ -78,7 +78,7 @@ def loop(stage: Stage, watched: Monitoring, *, seconds: float = 90) -> None:
         return bool(_status(stage).get("suspension"))
 
     poll(tripped, seconds=seconds, what="its breaker opens", pause=0.5)
-    stage.kubectl("wait", f"agent/{AGENT}", "--namespace", NAMESPACE, "--for=condition=Suspended", "--timeout=60s")
+    stage.kubectl("wait", f"agent/{AGENT}", "--namespace", NAMESPACE, "--for=condition=Suspended", "--timeout=180s")
     stage.kubectl("get", "agents", "--namespace", NAMESPACE, "--output=wide")
     stage.say("The evidence:")
     stage.kubectl(*_agent(), "--output=jsonpath-as-json={.status.circuit}")
@@ -97,7 +97,7 @@ def reset(stage: Stage, watched: Monitoring) -> None:
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     patch = json.dumps({"spec": {"circuitBreaker": {"resetAt": now}}})
     stage.kubectl("patch", "agentdeployment", AGENT, "--namespace", NAMESPACE, "--type", "merge", "-p", patch)
-    stage.kubectl("wait", f"agent/{AGENT}", "--namespace", NAMESPACE, "--for=condition=Ready", "--timeout=60s")
+    stage.kubectl("wait", f"agent/{AGENT}", "--namespace", NAMESPACE, "--for=condition=Ready", "--timeout=180s")
     logs = ("logs", POD, "--namespace", NAMESPACE, "--container=agent")
     # Ready says that its container runs, and not that it has said anything yet.
     poll(lambda: "question" in stage.ask(*logs), seconds=30, what="it takes up a question")

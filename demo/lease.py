@@ -73,7 +73,7 @@ def show(stage: Stage, namespace: str, agent: str, enter: tuple[str, ...]) -> Le
     entries = f"SELECT count(*) FROM journal WHERE who = '{role}'"  # noqa: S608 - of Bulkhead's own making
     poll(
         lambda: int(warehouse.sql(stage.cluster, entries)) >= 3,
-        seconds=15,
+        seconds=60,
         what="the agent writes into the warehouse's journal",
     )
     stage.good("each of its steps is an entry in the warehouse's journal, in that name")
@@ -90,7 +90,7 @@ def stolen(stage: Stage, lease: Lease) -> Iterator[Thief]:
     with theft.at_work(lease.url, stage.cluster) as thief:
         poll(
             lambda: thief.last_success("login") > 0 and thief.last_success("session") > 0,
-            seconds=15,
+            seconds=60,
             what="who has copied the lease gets into the warehouse",
         )
         stage.good("somebody has copied it out of the pod, and gets into the warehouse from elsewhere")
@@ -110,13 +110,13 @@ def expect_dead(stage: Stage, lease: Lease, thief: Thief, *, began: float) -> di
         DemoError: it is of use.
     """
     poll(
-        lambda: thief.first_failure("login") is not None and thief.first_failure("session") is not None,
-        seconds=15,
+        lambda: all(thief.refusal(what, since=began) for what in ("login", "session")),
+        seconds=60,
         what="the copy of the lease is of no use",
     )
     ended = {what: thief.last_success(what) - began for what in ("session", "login")}
     for what, seconds in ended.items():
-        failure = thief.first_failure(what)
+        failure = thief.refusal(what, since=began)
         stage.expect(
             failure is not None and failure.at > began + seconds and seconds <= MARGIN_SECONDS,
             f"the copy's {what} ended within {max(seconds, 0):.1f} s: {failure.how if failure else ''}",
@@ -140,5 +140,5 @@ def expect_another(stage: Stage, namespace: str, agent: str, former: Lease, thie
         f"it has another role in the warehouse: {', '.join(now)}",
     )
     tried = len(thief.of("login"))
-    poll(lambda: len(thief.of("login")) > tried + 5, seconds=15, what="the copy of the former lease is tried again")
+    poll(lambda: len(thief.of("login")) > tried + 5, seconds=60, what="the copy of the former lease is tried again")
     stage.expect(not thief.of("login")[-1].worked, "the copy of the former lease stays refused")

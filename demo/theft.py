@@ -17,6 +17,8 @@ from devcluster import network
 from devcluster.paths import Cluster
 
 _PROGRAM = Path(__file__).with_name("agent") / "thief.py"
+_BUSY = ("timed out", "too many connections")
+"""Words of a failure that tells of a busy machine and not of a dead password."""
 
 
 @dataclass(frozen=True)
@@ -61,9 +63,13 @@ class Thief:
         """When an attempt of a kind worked for the last time, in seconds since 1970; 0 when none did."""
         return max((one.at for one in self.of(what) if one.worked), default=0.0)
 
-    def first_failure(self, what: str) -> Attempt | None:
-        """The first attempt of a kind that did not work."""
-        return next((one for one in self.of(what) if not one.worked), None)
+    def refusal(self, what: str, *, since: float) -> Attempt | None:
+        """The first attempt of a kind after a moment that was refused for good.
+
+        One that was not answered in time says nothing, nor one for which earlier sessions had not quite ended yet.
+        """
+        failed = (one for one in self.of(what) if one.at >= since and not one.worked)
+        return next((one for one in failed if not any(words in one.how for words in _BUSY)), None)
 
 
 @contextmanager

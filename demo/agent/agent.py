@@ -18,7 +18,8 @@ from pathlib import Path
 
 import postgres  # type: ignore[import-not-found]  # beside this file in the image
 
-SECONDS = 3.0
+SECONDS = 1.0
+"""For one answer of the database: below the grace, or a call that hangs when the network goes takes all of it."""
 
 
 class Journal:

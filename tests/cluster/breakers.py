@@ -42,7 +42,7 @@ ASKED = 5
 TOO_MANY = 50
 """Calls in a second."""
 COOL_DOWN = TRIAL = 10
-START = 20
+START = 40
 """Time enough to see the sandbox of a pod that does not start before it is taken away."""
 PATIENCE = 20
 """More than two queries take that hang: one that hangs for 10 s, and one that cannot connect for 3 s."""
@@ -126,6 +126,12 @@ def ended(reason: str, times: int) -> Callable[[Object], bool]:
 def restarted(times: int) -> Callable[[Object], bool]:
     """Whether a pod's container was started again so often."""
     return lambda pod: any(one["restartCount"] >= times for one in pod["status"].get("containerStatuses", ()))
+
+
+def is_ready(pod: Object) -> bool:
+    """Whether a pod is ready."""
+    told = {one["type"]: one["status"] for one in pod["status"].get("conditions", ())}
+    return told.get("Ready") == "True"
 
 
 def seconds(text: str) -> float:

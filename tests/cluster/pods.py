@@ -137,12 +137,12 @@ class Namespace:
         found: Manifest = json.loads(self.kubectl("get", kind, name, "--output=json"))
         return found
 
-    def run(self, manifest: Manifest, *, seconds: int = 60) -> None:
+    def run(self, manifest: Manifest, *, seconds: int = 180) -> None:
         """Create a pod and wait until it is ready."""
         self.create(manifest)
         self.wait_ready(manifest["metadata"]["name"], seconds=seconds)
 
-    def wait_ready(self, pod: str, *, seconds: int = 60) -> None:
+    def wait_ready(self, pod: str, *, seconds: int = 180) -> None:
         """Wait until a pod is ready."""
         self.kubectl("wait", f"pod/{pod}", "--for=condition=Ready", f"--timeout={seconds}s")
 

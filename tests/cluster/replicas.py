@@ -70,6 +70,11 @@ def lease_holder(rest: Rest) -> str:
     return str((rest.get(LEASE).body.get("spec") or {}).get("holderIdentity") or "")
 
 
+def until_another_leads(rest: Rest, former: Replica) -> None:
+    """Wait until another replica than the former leader holds the lease."""
+    wait_for(lambda: lease_holder(rest) not in ("", former.uid), seconds=60, what="another one leads")
+
+
 def is_back(rest: Rest, killed: Replica) -> bool:
     """Whether the container of a replica that was killed has been started again and is ready."""
     return any(

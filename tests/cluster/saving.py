@@ -28,10 +28,13 @@ def reaches(peer: str) -> bool:
     return True
 
 
-def note(what: str, peer: str, *, patience: float = 0.0) -> None:
-    """Write into the diary what happens, when, and whether the peer is reached then, or within some seconds."""
+def note(what: str, peer: str, *, expected: bool, patience: float) -> None:
+    """Write into the diary what happens, when, and whether the peer is reached, as expected within some seconds.
+
+    The network takes up what it was told in a moment of its own, whether that opens or closes something.
+    """
     at, until = time.time(), time.monotonic() + patience
-    while not (reached := reaches(peer)) and time.monotonic() < until:
+    while (reached := reaches(peer)) != expected and time.monotonic() < until:
         time.sleep(0.1)
     with DIARY.open("a") as file:
         file.write(json.dumps({"what": what, "at": at, "reached": reached}) + "\n")
@@ -42,15 +45,15 @@ def main(peer: str, code: int, saving: float) -> None:
     step = json.loads(CHECKPOINT.read_text())["step"] if CHECKPOINT.exists() else 0
 
     def save(*_: object) -> None:
-        note("SIGTERM", peer)
+        note("SIGTERM", peer, expected=False, patience=1.5)
         time.sleep(saving)
         CHECKPOINT.write_text(json.dumps({"step": step}))
         print(f"saved step {step}", flush=True)
         sys.exit(code)
 
     signal.signal(signal.SIGTERM, save)  # before it is told that it has begun: by that one knows that it listens
-    # Nothing says that the network has taken up yet what was granted; the gate waits for what is refused alone.
-    note(f"begun at step {step}", peer, patience=20)
+    # The gate waited for what is refused alone.
+    note(f"begun at step {step}", peer, expected=True, patience=80)
     while True:
         step += 1
         time.sleep(0.02)
@@ -58,6 +61,6 @@ def main(peer: str, code: int, saving: float) -> None:
 
 if __name__ == "__main__":
     if sys.argv[1] == "farewell":
-        note("preStop", sys.argv[2])
+        note("preStop", sys.argv[2], expected=False, patience=1.5)
     else:
         main(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]))

@@ -73,7 +73,11 @@ def test_the_suspended_agent_stays_suspended_and_the_other_comes_back(
 
 
 def test_after_all_that_the_suspended_agent_finds_its_workspace_as_it_left_it(agents: Sandbox) -> None:
-    assert agents.read("runs", "/workspace/runs").count("begun") > 1, "a restart of the node is a new start"
+    wait_for(
+        lambda: agents.read("runs", "/workspace/runs").count("begun") > 1,
+        seconds=60,
+        what="the restart of the node was a new start",
+    )
     agents.lab.patch("held", suspend=False)
     agents.running("held")
     # It is ready when its container runs; its shell may not have written anything yet.

@@ -39,6 +39,7 @@ def test_ten_rounds_of_suspend_and_resume(sandbox: Sandbox, capsys: pytest.Captu
     accounts = [sandbox.account_uid("worker")]
     rounds = []
     for number in range(1, ROUNDS + 1):
+        sandbox.settled("worker")
         pod, tasks = sandbox.pod("worker"), sandbox.tasks("worker")
         assert len(tasks) == TASKS, "this test can see the agent's containers and its pod's"
         began = datetime.now(UTC)
@@ -78,7 +79,7 @@ while :; do sleep 60 & wait; done
 
 
 def test_grace_is_for_saving_work_and_ends_for_those_who_do_not_listen(sandbox: Sandbox) -> None:
-    sandbox.agent("saver", SAVER, workspace=WORKSPACE, suspendGraceSeconds=5)
+    sandbox.agent("saver", SAVER, workspace=WORKSPACE, suspendGraceSeconds=20)
     sandbox.agent("deaf", DEAF, suspendGraceSeconds=4)
     sandbox.settled("saver", "deaf")
     saver, deaf = sandbox.tasks("saver"), sandbox.tasks("deaf")
@@ -89,7 +90,7 @@ def test_grace_is_for_saving_work_and_ends_for_those_who_do_not_listen(sandbox: 
         sandbox.lab.patch("deaf", suspend=True)
 
     saved = timed(suspend, saver, within=30)
-    assert 3 <= saved <= 5 + BOUND, "it had the time it needed and no more was waited"
+    assert 3 <= saved <= 3 + BOUND, "it had the time it needed and no more was waited"
     sandbox.suspended("saver", "deaf")
     assert not any(task.is_alive for task in deaf)
     record = sandbox.lab.status("deaf")["suspension"]

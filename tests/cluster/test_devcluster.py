@@ -30,8 +30,8 @@ DENY_ALL: Manifest = {
 
 NAMESPACES = network.NAMESPACES
 
-CUT_OFF_SECONDS = 10
-"""Five times what it takes Cilium to enforce a policy on a machine that keeps up."""
+CUT_OFF_SECONDS = 60
+"""Cilium enforces a policy within two seconds, and goes through all endpoints of a busy node for that."""
 
 
 def until_connected(namespace: Namespace, pod: str, address: str, port: int = production.PORT) -> None:
@@ -109,7 +109,7 @@ def test_a_deny_all_is_in_force_within_seconds_and_ends_with_its_deletion(
         assert not namespace.reaches(pod, network.METADATA_ADDRESS, 80)
         assert not namespace.reaches(pod, "10.96.0.1", 443)
         assert not namespace.reaches(pod, network.NODE_ADDRESS, 10250)
-        assert other.reaches("bystander", network.PRODUCTION_ADDRESS, production.PORT), "others are not concerned"
+        until_connected(other, "bystander", network.PRODUCTION_ADDRESS)  # others are not concerned
         namespace.kubectl("delete", "networkpolicy", "deny-all")
         wait_for(
             lambda: namespace.reaches(pod, network.PRODUCTION_ADDRESS, production.PORT),
@@ -167,6 +167,7 @@ def test_the_metadata_service_answers_a_pod_without_policies(
 ) -> None:
     arguments, expected = METADATA[case]
     asked = [argument.format(network.METADATA_ADDRESS) for argument in arguments]
+    until_connected(namespace, pod, network.METADATA_ADDRESS, 80)
     assert expected in namespace.inside(pod, "curl", "--silent", "--max-time", "5", *asked)
 
 

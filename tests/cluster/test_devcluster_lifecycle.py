@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from devcluster import api, cgroups, images, node, processes, resources
+from devcluster import api, cgroups, images, network, node, processes, production, resources
 from devcluster.api import RunningCluster
 from devcluster.paths import Cluster
 from tests.cluster.conftest import NAME
@@ -76,8 +76,12 @@ def check_that_it_works(cluster: RunningCluster) -> None:
     with Namespace.created(cluster) as namespace:
         namespace.create(claim("workspace"))
         namespace.run(restricted_pod("works", image=images.BASE, claim="workspace"))
-        reached = "import socket; socket.create_connection(('10.200.0.10', 5432), 2); print('reached')"
-        assert namespace.inside("works", "python3", "-c", reached).strip() == "reached"
+        # Cilium may not have connected a pod that has only just started.
+        wait_for(
+            lambda: namespace.reaches("works", network.PRODUCTION_ADDRESS, production.PORT),
+            seconds=60,
+            what="a pod reaches production",
+        )
 
 
 @pytest.fixture(scope="module", autouse=True)

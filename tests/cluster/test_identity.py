@@ -38,8 +38,8 @@ CACHED = 10.0
 """Seconds for which an API server remembers that a token was good."""
 REFUSED_GOAL, POWERLESS_GOAL = CACHED + 1, 1.0
 """Seconds after the patch, on a machine with time."""
-REFUSED_WITHIN, POWERLESS_WITHIN = CACHED + 5, 5.0
-"""What is a failure on any machine."""
+REFUSED_WITHIN, POWERLESS_WITHIN = CACHED + 10, 5.0
+"""What is a failure on any machine; of being powerless, for half of them."""
 
 RULES: list[Object] = [
     {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "list", "watch"]},
@@ -121,7 +121,10 @@ def scene(operator: Stage) -> Iterator[Scene]:
             "outside": network.OUTSIDE,
         }
         heard = stack.enter_context(places(**{name: Path("/run/netns", there) for name, there in named.items()}))
-        yield Scene(sandbox, elsewhere, heard)
+        found = Scene(sandbox, elsewhere, heard)
+        # That its container runs says nothing of whether the network has taken up yet what its rules open.
+        wait_for(lambda: set(API) <= found.through(sandbox, "clerk-0"), seconds=120, what="what its rules open is open")
+        yield found
 
 
 def claims(token: str) -> Object:
@@ -256,11 +259,13 @@ def test_twenty_copied_tokens_are_powerless_soon_refused_once_the_cache_has_forg
         for name, bearer in bearers.items():
             good, refused = bearer.last(200), bearer.first(401)
             assert good is not None and refused is not None
-            assert good - patched[name] <= POWERLESS_WITHIN, name
+            assert good - patched[name] <= CACHED, f"{name}: powerless by itself, not when the cache ends"
             assert refused - patched[name] <= REFUSED_WITHIN, name
             assert bearer.statuses() in ([200, 403, 401], [200, 401]), f"{name}: once refused, refused for ever"
+        powerless = sorted((bearer.last(200) or 0) - patched[name] for name, bearer in bearers.items())
+        assert powerless[FLEET // 2] <= POWERLESS_WITHIN
         again = Bearer(operator.cluster, fresh, notes)
-        wait_for(lambda: again.statuses() == [200], seconds=10, what="the token of the new run is good")
+        wait_for(lambda: again.statuses() == [200], seconds=30, what="the token of the new run is good")
         again.stop()
 
 

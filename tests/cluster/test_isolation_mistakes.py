@@ -76,6 +76,8 @@ def test_a_deny_all_that_was_deleted_under_running_pods_opens_nothing_and_is_bac
     former = sandbox.lab.the("NetworkPolicy", "bulkhead-deny-all")["metadata"]["uid"]
     for name in sandbox.lab.names("NetworkPolicy"):
         sandbox.lab.delete("NetworkPolicy", name)
+    # Whether it is back already or not: what is denied to the whole cluster's agents holds beside it.
+    assert watch.got_through(sandbox, "runs-0") == set()
 
     def back() -> bool:
         found = sandbox.lab.get("NetworkPolicy", "bulkhead-deny-all")

@@ -13,14 +13,14 @@ import pytest
 from demo.stage import Stage
 from devcluster import images, warehouse
 from tests.apiserver.agents import Object
-from tests.cluster.agents import BOUND, MARGIN, ROOM, WORKSPACE, Sandbox, timed
+from tests.cluster.agents import BOUND, ROOM, WORKSPACE, Sandbox, timed
 from tests.cluster.breakers import seconds
 from tests.cluster.pods import wait_for
 
 SAVING = Path(__file__).with_name("saving.py").read_text()
 PEER = f"{warehouse.ADDRESS}:{warehouse.PORT}"
 GRANTED: Object = {"egress": [{"to": {"cidr": f"{warehouse.ADDRESS}/32"}, "ports": [{"port": warehouse.PORT}]}]}
-GRACE = 10
+GRACE = 20
 SHORT = 3
 """Grace of the one whose farewell never ends."""
 TAKES = 1.5
@@ -118,7 +118,8 @@ def outcome(operator: Stage) -> Iterator[Outcome]:
 
 
 def test_all_of_them_are_gone_when_their_grace_is_over(outcome: Outcome) -> None:
-    assert outcome.gone <= GRACE + MARGIN
+    # The longest of them is done after five seconds. A kubelet that was not told how long gives thirty.
+    assert outcome.gone <= GRACE
     assert all(one["stoppedAt"] for one in outcome.suspensions.values())
 
 
