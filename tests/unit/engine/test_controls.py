@@ -337,7 +337,7 @@ async def canary() -> AsyncIterator[CanaryListener]:
 
 async def test_the_operators_own_canary_answers_its_prober(canary: CanaryListener) -> None:
     key = ("TCP", "127.0.0.1", canary.port)
-    prober = Prober(on_change=lambda keys: None)
+    prober = Prober(on_change=lambda keys: None, timeout=30.0)
     prober.set_targets([key])
     await prober.probe([key])
     assert prober.controls()[key].failing_since is None
@@ -345,7 +345,7 @@ async def test_the_operators_own_canary_answers_its_prober(canary: CanaryListene
 
 async def test_the_canary_closes_a_connection_without_a_word(canary: CanaryListener) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", canary.port)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         assert await reader.read() == b""
     writer.close()
     await writer.wait_closed()

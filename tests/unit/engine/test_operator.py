@@ -80,7 +80,7 @@ async def test_the_lease_is_won_while_many_sources_of_secrets_are_watched(tmp_pa
         )
         await operator.start()
         try:
-            await eventually(lambda: server.claims > 0, "somebody claims the lease", within=15.0)
-            await eventually(lambda: server.watches > SOURCES, "the other watches", within=15.0)
+            await eventually(lambda: server.claims > 0, "somebody claims the lease", within=120.0)
+            await eventually(lambda: server.watches > SOURCES, "the other watches", within=120.0)
         finally:
             await operator.stop()

@@ -69,7 +69,7 @@ class Bench:
         self.progress.set()
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while not condition():
                 self.progress.clear()
                 await self.progress.wait()
@@ -302,7 +302,7 @@ async def test_a_pause_ends_by_itself() -> None:
     task = asyncio.create_task(running.run(work, workers=dict.fromkeys(Lane, 1)))
     running.throttled(A, Lane.NORMAL, 0.05)
     running.add(B, Lane.NORMAL)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await worked.wait()
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)

@@ -61,7 +61,7 @@ class World:
             clock=lambda: self.now,
         )
         self.tasks.start("resync", work.run())
-        await eventually(lambda: server.lists > 1 or bool(self.tasks.failed), "a look, or the end", within=10.0)
+        await eventually(lambda: server.lists > 1 or bool(self.tasks.failed), "a look, or the end")
         await self.tasks.stop()
 
     def names(self) -> list[str]:
