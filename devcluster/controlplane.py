@@ -25,8 +25,8 @@ FAST_CLIENT = ("--kube-api-qps=1000", "--kube-api-burst=1000")
 """Arguments for controllers. With the default of 20 requests a second, kube-controller-manager spends 4 s on
 the tokens of its controllers before the first works; and clients, not the API server, limit what is measured."""
 
-READY_SECONDS = 60.0
-"""How long a component may take: some ten times what it needs on two busy cores."""
+READY_SECONDS = 180.0
+"""How long a component may take: ten times what it needs on two busy cores. One that ends is told of at once."""
 
 
 @dataclass(frozen=True)

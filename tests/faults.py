@@ -175,6 +175,7 @@ class FaultProxy:
         """Starts to listen on a free port of loopback."""
         self._lock = threading.Lock()
         self._up = threading.Event()
+        self._relayed: set[web.Request] = set()
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._serve, name="fault-proxy", daemon=True)
         self._thread.start()
@@ -190,6 +191,11 @@ class FaultProxy:
         self._loop.call_soon_threadsafe(self._end.set)
         self._thread.join(30)
         assert not self._thread.is_alive(), "the fault proxy did not end"
+
+    def cut(self) -> None:
+        """Breaks the watches that are passed on now."""
+        for incoming in tuple(self._relayed):
+            self._loop.call_soon_threadsafe(_drop, incoming)
 
     @property
     def url(self) -> str:
@@ -321,7 +327,11 @@ class FaultProxy:
                 response = web.StreamResponse(status=answer.status, headers=kept)
                 request.status = answer.status
                 await response.prepare(incoming)
-                await self._relay(answer, incoming, response, request.fault)
+                self._relayed.add(incoming)
+                try:
+                    await self._relay(answer, incoming, response, request.fault)
+                finally:
+                    self._relayed.discard(incoming)
                 return response
             body = await answer.read()
             if isinstance(request.fault, DropAfter):

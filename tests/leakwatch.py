@@ -22,8 +22,9 @@ from tests.apiserver.rest import Rest
 
 Object = dict[str, Any]
 
+EVENTS = "/api/v1/events"
 EVIDENCE = (
-    "/api/v1/events",
+    EVENTS,
     "/api/v1/configmaps",
     "/apis/bulkhead.dev/v1alpha1/agentdeployments",
     "/apis/bulkhead.dev/v1alpha1/sandboxpolicies",
@@ -37,8 +38,8 @@ LEASE = re.compile(r"agent-[^.]+\..+")
 
 _WATCH_SECONDS = 45
 _LAST_TRIES = 3
-_PATIENCE = 40
-"""Failures in a row, a quarter of a second apart, after which a cluster is given up."""
+_PATIENCE = 1200
+"""Failures in a row, a quarter of a second apart, after which a cluster is given up: five minutes."""
 
 
 class Stream(Rest):
@@ -106,12 +107,23 @@ class Watch:
             try:
                 self._follow(seconds=_WATCH_SECONDS)
                 failures = 0
+                if self.path == EVENTS and not self._ending.is_set():
+                    self._keep_position()
             except (OSError, HTTPException, ValueError):
                 failures += 1
                 self._ending.wait(0.25)
             self._stream.reset()
+        if not self._ending.is_set():
+            leaks.complain(f"the watch of {self.path} was given up")
         self._listed.set()
         self._finish()
+
+    def _keep_position(self) -> None:
+        """Write an event. Of this kind the API server sends no bookmarks, and etcd forgets old positions in minutes."""
+        self._stream.reset()
+        about = {"kind": "Namespace", "name": "default", "namespace": "default"}
+        body = {"metadata": {"generateName": "leakwatch-"}, "involvedObject": about, "reason": "Watched"}
+        self._stream.post("/api/v1/namespaces/default/events", body)
 
     def _finish(self) -> None:
         """See what there is yet. What ends the watch may hit the first connection of these instead of the last."""

@@ -181,6 +181,15 @@ class OperatorProcess:
         *lines, _ = self.log.read_text(encoding="utf-8").split("\n")
         return [json.loads(line) for line in lines]
 
+    def errors(self) -> list[dict[str, Any]]:
+        """What it logged as errors, but for requests that kopf sends again: it calls each of them an error."""
+        return [
+            one
+            for one in self.records()
+            if one["level"] in ("ERROR", "CRITICAL")
+            and not (one["logger"].startswith("kopf.") and "; will retry: " in one["message"])
+        ]
+
 
 def eventually(condition: Callable[[], Any], what: str | Callable[[], str], *, within: float = 60.0) -> Any:
     """Waits until a condition gives something true and returns that; fails with what was waited for, asked then."""

@@ -149,6 +149,15 @@ class Lab:
 
         eventually(reached, what, within=within)
 
+    def until_over_quota(self, kind: str, body: Object) -> None:
+        """Waits until a quota is in force: a controller gives it a status, and admission has to read that."""
+
+        def refused() -> bool:
+            answer = self.rest.post(self.path(kind), {**body, "metadata": {"name": "probe"}}, dryRun="All")
+            return answer.status == 403 and "exceeded quota" in answer.message
+
+        eventually(refused, f"the quota refuses another {kind}")
+
     def until_built(self, names: Iterable[str], within: float = 60.0) -> None:
         """Waits until each of the agents has its workload and a pod."""
         wanted = {f"{name}-0" for name in names}

@@ -76,21 +76,11 @@ def test_large_annotations_are_refused_by_kubernetes_or_borne_by_the_operator(
         lab.until_state("scout", "Suspended")
 
 
-def until_over_quota(lab: Lab, kind: str, body: dict[str, Any]) -> None:
-    """Waits until a quota is in force: it is only with a status, by a controller, and when admission has read that."""
-
-    def refused() -> bool:
-        answer = lab.rest.post(lab.path(kind), {**body, "metadata": {"name": "probe"}}, dryRun="All")
-        return answer.status == 403 and "exceeded quota" in answer.message
-
-    eventually(refused, f"the quota refuses another {kind}")
-
-
 def test_a_quota_that_refuses_pods_is_told_in_kubernetes_words(lab: Lab) -> None:
     quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "none"}, "spec": {"hard": {"pods": "0"}}}
     made = lab.rest.post(f"/api/v1/namespaces/{lab.namespace}/resourcequotas", quota)
     assert made.ok, made.message
-    until_over_quota(lab, "Pod", {"apiVersion": "v1", "kind": "Pod", "spec": RESTRICTED_POD})
+    lab.until_over_quota("Pod", {"apiVersion": "v1", "kind": "Pod", "spec": RESTRICTED_POD})
     lab.create("scout")
     eventually(lambda: lab.condition("scout", "Ready").get("reason") == "FailedCreate", "the quota is told", within=120)
     assert "exceeded quota: none" in lab.condition("scout", "Ready")["message"]
@@ -105,7 +95,7 @@ def test_a_workload_that_the_api_server_refuses_is_told_and_tried_again(lab: Lab
     assert made.ok, made.message
     template = {"metadata": {"labels": {"app": "probe"}}, "spec": RESTRICTED_POD}
     spec = {"replicas": 0, "serviceName": "", "selector": {"matchLabels": {"app": "probe"}}, "template": template}
-    until_over_quota(lab, "StatefulSet", {"apiVersion": "apps/v1", "kind": "StatefulSet", "spec": spec})
+    lab.until_over_quota("StatefulSet", {"apiVersion": "apps/v1", "kind": "StatefulSet", "spec": spec})
     lab.create("scout")
     eventually(lambda: lab.condition("scout", "Ready").get("reason") == "Refused", "the refusal is told", within=120)
     assert "exceeded quota" in lab.condition("scout", "Ready")["message"]

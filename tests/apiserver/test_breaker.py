@@ -229,7 +229,7 @@ def test_an_alert_stops_whom_it_names_and_is_on_record_before_it_is_acknowledged
         found = until_circuit(lab, "scout", "Open")
         assert [(one["type"], one["name"]) for one in found["trips"]] == [("Alert", ALERT)]
         eventually(lambda: not lab.rest.get(RECORDS).body["items"], "its record goes when the status has it")
-        assert circuit(lab, "calm").get("state") == "Closed"
+        until_circuit(lab, "calm", "Closed")
 
 
 def test_an_alert_that_comes_to_a_standby_is_carried_out(

@@ -24,7 +24,8 @@ from tests.faults import Answer, DropAfter, DropBefore, FaultProxy, Hang, Rewrit
 @pytest.fixture
 async def client(apiserver: RunningCluster) -> AsyncIterator[Client]:
     """A client of the administrator, straight to the API server."""
-    async with Client(await Connection.load(kubeconfig=apiserver.kubeconfig)) as client:
+    connection = await Connection.load(kubeconfig=apiserver.kubeconfig)
+    async with Client(connection, deadline=60.0, connect_timeout=60.0) as client:
         yield client
 
 

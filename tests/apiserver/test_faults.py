@@ -11,7 +11,7 @@ import yaml
 from devcluster.api import RunningCluster
 from tests.apiserver.agents import Lab
 from tests.apiserver.rest import Rest
-from tests.faults import Action, Answer, CutStream, Delay, DropAfter, DropBefore, FaultProxy
+from tests.faults import Action, Answer, Delay, DropAfter, DropBefore, FaultProxy
 from tests.operator_process import OperatorProcess, eventually, install_rights
 
 STEPS = {
@@ -140,7 +140,7 @@ def test_an_outage_of_the_api_server_is_survived_and_what_happened_meanwhile_is_
     lab.create("gone")
     lab.until_built(["scout", "gone"])
     proxy.on(None, "", Answer(503), times=None)
-    proxy.on(None, "", CutStream(0), watch=True, times=None)
+    proxy.cut()
     before = proxy.seen()
     eventually(lambda: proxy.seen() > before + 10, "the operator meets the outage", within=60)
     lab.patch("scout", suspend=True)

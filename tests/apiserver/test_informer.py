@@ -25,7 +25,8 @@ SELECTOR = meta.AGENT_LABEL
 
 @pytest.fixture
 async def client(apiserver: RunningCluster) -> AsyncIterator[Client]:
-    async with Client(await Connection.load(kubeconfig=apiserver.kubeconfig)) as client:
+    connection = await Connection.load(kubeconfig=apiserver.kubeconfig)
+    async with Client(connection, deadline=60.0, connect_timeout=60.0) as client:
         yield client
 
 

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from bench.audit import AuditLog
+from bulkhead.engine import fleet
 from devcluster.api import RunningCluster
 from tests.apiserver.agents import RESTRICTED_POD, Lab, went_down_in_order
-from tests.apiserver.killswitches import Panel
+from tests.apiserver.killswitches import SWITCHES, Panel
 from tests.apiserver.killswitches import panel as panels
 from tests.apiserver.rest import Rest
 from tests.operator_process import OperatorProcess, eventually, install_rights
@@ -27,7 +28,7 @@ def operator(
 ) -> Iterator[OperatorProcess]:
     with OperatorProcess(install_rights(apiserver), tmp_path_factory.mktemp("operator")) as process:
         yield process
-        assert not [one for one in process.records() if one["level"] in ("ERROR", "CRITICAL")]
+        assert process.errors() == []
 
 
 @pytest.fixture
@@ -184,12 +185,30 @@ def test_a_status_that_says_all_is_not_written_again(lab: Lab, panel: Panel, res
     lab.until_built(["one"])
     panel.throw("lab", namespaces=[lab.namespace])
     panel.until("lab", "Stopped")
-    before = rest.get("/apis/bulkhead.dev/v1alpha1/killswitches/lab").body["metadata"]["resourceVersion"]
+    before = rest.get(f"{SWITCHES}/lab").body["metadata"]["resourceVersion"]
     lab.until_state("one", "Suspended")
     lab.patch("one", tenant="x")
     lab.until_state("one", "Suspended")
     time.sleep(1.5)  # two rounds
-    assert rest.get("/apis/bulkhead.dev/v1alpha1/killswitches/lab").body["metadata"]["resourceVersion"] == before
+    assert rest.get(f"{SWITCHES}/lab").body["metadata"]["resourceVersion"] == before
+
+
+def test_who_leads_anew_takes_nothing_back_that_was_proven_before(
+    lab: Lab, panel: Panel, rest: Rest, operator: OperatorProcess, new_sandbox: Callable[[], str]
+) -> None:
+    for name in ("one", "two"):
+        lab.create(name)
+    lab.until_built(["one", "two"])
+    panel.throw("lab", namespaces=[lab.namespace])
+    panel.until("lab", "Stopped")
+    before = rest.get(f"{SWITCHES}/lab").body["metadata"]["resourceVersion"]
+    operator.kill()
+    # That this one is stopped, too, can only be written by the next one, who looks at all switches in one round.
+    panel.throw("next", namespaces=[new_sandbox()])
+    operator.start()
+    panel.until("next", "Stopped")
+    time.sleep(1.5)  # two rounds
+    assert rest.get(f"{SWITCHES}/lab").body["metadata"]["resourceVersion"] == before
 
 
 def test_labels_select_with_expressions(lab: Lab, panel: Panel, rest: Rest) -> None:
@@ -226,6 +245,8 @@ def test_objects_of_others_under_our_labels_and_names_are_left_where_they_are(
     lab.put("Role", {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", **theirs, "rules": []})
     policy = {"podSelector": {"matchLabels": {"theirs": "yes"}}, "policyTypes": ["Ingress"]}
     lab.put("NetworkPolicy", {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", **theirs, "spec": policy})
+    # The controller that makes the account that a pod needs may be behind.
+    eventually(lambda: lab.get("ServiceAccount", "default"), "the namespace's own account")
     pod = lab.put("Pod", {"apiVersion": "v1", "kind": "Pod", **theirs, "spec": RESTRICTED_POD})
     until_seen(lab)
     panel.throw("lab", namespaces=[lab.namespace])
@@ -285,15 +306,13 @@ def counted(lab: Lab, name: str) -> bool:
     return bool(lab.status(name).get("replicas") == 1)
 
 
-def test_a_fleet_of_a_namespace_goes_by_one_call_for_a_kind(
-    lab: Lab, panel: Panel, apiserver: RunningCluster, operator: OperatorProcess
-) -> None:
-    names = [f"agent-{number:02}" for number in range(30)]
-    for name in names:
-        caller = {"pods": {"namespace": lab.namespace, "labels": {"app": "caller"}}}
-        lab.create(name, ports=[{"containerPort": 8080}], network={"ingress": [{"from": caller}]})
+def deletions_of_a_stop(lab: Lab, panel: Panel, apiserver: RunningCluster, names: list[str]) -> list[tuple[str, str]]:
+    """Stops agents by a switch; gives the verb and kind of each of the operator's calls that deleted something.
+
+    Where its watches are behind, it asks again for what has gone by one call already.
+    """
     lab.until_built(names)
-    eventually(lambda: len(lab.list("NetworkPolicy")) == 31, "each has its rules")
+    eventually(lambda: len(lab.list("NetworkPolicy")) == len(names) + 1, "each has its rules")
     for name in names:
         # Its controller owns them, and on a busy machine they can be collected before the operator comes to them.
         lab.keep_from_collector("Pod", f"{name}-0")
@@ -304,8 +323,8 @@ def test_a_fleet_of_a_namespace_goes_by_one_call_for_a_kind(
     panel.until("lab", "Stopped")
     eventually(lambda: all(lab.state(name) == "Suspended" for name in names), "each says so")
     log.read()
-    # Those that found something: where its watches are behind, the operator asks again for what has gone by one call.
-    calls = [
+    log.close()
+    return [
         (one.verb, one.resource)
         for one in log.seen
         if one.done
@@ -313,7 +332,29 @@ def test_a_fleet_of_a_namespace_goes_by_one_call_for_a_kind(
         and one.verb.startswith("delete")
         and one.namespace == lab.namespace
     ]
-    log.close()
+
+
+def cuts(operator: OperatorProcess, lab: Lab, count: int) -> list[float]:
+    """How many seconds each cut of the lab's agents took; nothing before there were so many."""
+    said = [one for one in operator.records() if one["message"] == "agents are cut"]
+    times = [float(one["seconds"]) for one in said if one.get("namespace") == lab.namespace]
+    return times if len(times) == count else []
+
+
+def test_a_fleet_of_a_namespace_goes_by_one_call_for_a_kind(
+    lab: Lab, panel: Panel, apiserver: RunningCluster, operator: OperatorProcess
+) -> None:
+    names = [f"agent-{number:02}" for number in range(30)]
+    for name in names:
+        caller = {"pods": {"namespace": lab.namespace, "labels": {"app": "caller"}}}
+        lab.create(name, ports=[{"containerPort": 8080}], network={"ingress": [{"from": caller}]})
+    for attempt in range(1, 4):
+        calls = deletions_of_a_stop(lab, panel, apiserver, names)
+        times = eventually(partial(cuts, operator, lab, attempt), "the cut is through")
+        if times[-1] < fleet.HELD_FEW:
+            break
+        # Whom a cut has not reached by then the ordinary way takes, one by one: the machine was too slow for this test.
+        panel.remove("lab")
     for resource in ("networkpolicies", "serviceaccounts", "statefulsets", "pods"):
         assert calls.count(("deletecollection", resource)) == 1, calls
     assert len([verb for verb, _ in calls if verb == "delete"]) < len(names), "the others were left nothing to do"

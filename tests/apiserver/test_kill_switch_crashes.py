@@ -86,12 +86,21 @@ def test_the_standby_cuts_while_the_leader_hangs_and_says_stopped_when_it_leads(
 ) -> None:
     lab = Lab(rest, sandbox)
     populate(lab)
-    leader = replicas[holder(rest)]
-    os.kill(leader.pid, signal.SIGSTOP)
-    # On a busy machine the standby may take longer to cut than a lease lasts: it is not to lead before it has.
-    lease_lasts(rest, 3600)
+
+    def hung() -> OperatorProcess | None:
+        leader = replicas[holder(rest)]
+        os.kill(leader.pid, signal.SIGSTOP)
+        # On a busy machine the standby may take longer to cut than a lease lasts: it is not to lead before it has.
+        lease_lasts(rest, 3600)
+        if holder(rest) == leader.replica:
+            return leader
+        os.kill(leader.pid, signal.SIGCONT)  # its lease had just run out
+        lease_lasts(rest, 6)
+        return None
+
+    leader = eventually(hung, "the leader hangs")
     panel.throw("acme", tenants=["acme"], namespaces=[sandbox])
-    eventually(lambda: lab.names("Pod") == OTHERS, "the standby has cut", within=20)
+    eventually(lambda: lab.names("Pod") == OTHERS, "the standby has cut")
     assert holder(rest) == leader.replica, "that was a new leader, and not the standby"
     lease_lasts(rest, 6)
     status = panel.until("acme", "Stopped", within=60)
@@ -115,7 +124,7 @@ def test_two_replicas_that_cut_at_once_do_each_other_no_harm(
         lab.until_built(NAMES)
     for operator in replicas.values():
         operator.terminate()
-        assert not [one for one in operator.records() if one["level"] in ("ERROR", "CRITICAL")]
+        assert operator.errors() == []
 
 
 def test_a_standby_that_comes_to_it_when_all_is_over_leaves_alone_who_runs_again(

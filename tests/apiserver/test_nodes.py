@@ -99,6 +99,8 @@ def test_a_node_that_leaves_gives_its_addresses_free(lab: Lab, rest: Rest, join:
     lab.create("scout", network=asking_for(OUTSIDE))
     eventually(lambda: "pods of the cluster" in why(lab, "scout"), lambda: f"refused: {why(lab, 'scout')}")
 
+    eventually(lambda: not lab.list("Pod"), "it does not run")
+
     assert rest.delete(f"{NODES}/inside").ok
 
     lab.until_built(["scout"])

@@ -18,7 +18,7 @@ from bulkhead.plan.names import managed_labels
 from devcluster import auditlog
 from devcluster.api import RunningCluster
 from manifests.render import find_helm
-from tests.apiserver.agents import Lab
+from tests.apiserver.agents import RESTRICTED_POD, Lab
 from tests.apiserver.conftest import POLICIES, policy
 from tests.apiserver.credentials import Agents, Files
 from tests.apiserver.foreign_crds import (
@@ -248,6 +248,7 @@ def exercise(lab: Lab, cluster: RunningCluster) -> None:
     quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "none"}, "spec": {"hard": {"pods": "0"}}}
     made = lab.rest.post(f"/api/v1/namespaces/{lab.namespace}/resourcequotas", quota)
     assert made.ok, made.message
+    lab.until_over_quota("Pod", {"apiVersion": "v1", "kind": "Pod", "spec": RESTRICTED_POD})
     lab.create("refused")
     eventually(
         lambda: lab.condition("refused", "Ready").get("reason") == "FailedCreate", "the quota is told", within=60

@@ -29,7 +29,7 @@ groups:
 - name: agents
   rules:
   - alert: ToolErrors
-    expr: sum by (namespace, agent) (errors) > 10
+    expr: sum by (namespace, agent) (last_over_time(errors[30s])) > 10
     annotations:
       summary: '{{ $value }} errors'
 """

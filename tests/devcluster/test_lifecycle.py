@@ -20,6 +20,7 @@ from devcluster.options import Options
 from devcluster.paths import Cluster, known_clusters
 from devcluster.progress import Progress
 from tests.devcluster.support import leftovers, python_environment, wait_for
+from tests.machine import halt
 
 CONTROL_PLANE = {"etcd", "kube-apiserver", "kube-controller-manager"}
 
@@ -68,7 +69,7 @@ def test_two_clusters_side_by_side_do_not_see_each_other(state_root: Path) -> No
         assert "only-left" not in right.kubectl("get", "namespaces", "-o", "name")
         left.stop()
         assert leftovers(left) == []
-        assert lifecycle.status(right).state == "up"
+        wait_for(lambda: lifecycle.status(right).state == "up")
 
 
 def test_two_clusters_can_come_up_at_the_same_time(state_root: Path) -> None:
@@ -78,7 +79,7 @@ def test_two_clusters_can_come_up_at_the_same_time(state_root: Path) -> None:
     for thread in ups:
         thread.join()
 
-    assert [status.state for status in map(lifecycle.status, known_clusters())] == ["up", "up"]
+    wait_for(lambda: [status.state for status in map(lifecycle.status, known_clusters())] == ["up", "up"])
 
 
 def test_up_of_a_cluster_that_is_up_changes_nothing(state_root: Path) -> None:
@@ -118,17 +119,17 @@ def test_an_api_server_that_is_slow_to_answer_is_not_replaced(state_root: Path) 
     before = processes.records(cluster)
     [server] = [record for record in before if record.component == "kube-apiserver"]
     told = io.StringIO()
-    os.kill(server.pid, signal.SIGSTOP)
     again = threading.Thread(target=api.up, args=("apiserver",), kwargs={"progress": Progress(told)})
-    again.start()
     try:
+        halt(server.pid)
+        again.start()
         wait_for(lambda: "waiting for the API server of cluster apiserver to answer" in told.getvalue())
     finally:
         os.kill(server.pid, signal.SIGCONT)
         again.join()
 
     assert processes.records(cluster) == before
-    assert lifecycle.status(cluster).state == "up"
+    wait_for(lambda: lifecycle.status(cluster).state == "up")
 
 
 def test_a_cluster_that_another_run_uses_is_not_taken_from_it(state_root: Path) -> None:
@@ -160,7 +161,7 @@ def test_a_cluster_that_lost_a_process_is_broken_and_up_replaces_it(state_root: 
 
     api.up("apiserver")
 
-    assert lifecycle.status(cluster).state == "up"
+    wait_for(lambda: lifecycle.status(cluster).state == "up")
     assert len(processes.find_marked(cluster.state_dir)) == len(CONTROL_PLANE)
 
 
@@ -202,7 +203,7 @@ def test_an_up_that_is_killed_leaves_nothing_that_the_next_does_not_take_away(st
 
     api.up("apiserver")
 
-    assert lifecycle.status(cluster).state == "up"
+    wait_for(lambda: lifecycle.status(cluster).state == "up")
     now = set(processes.find_marked(cluster.state_dir))
     assert len(now) == len(CONTROL_PLANE)
     assert not now & left

@@ -80,7 +80,7 @@ def handshake(server: ssl.SSLContext, client: ssl.SSLContext, name: str) -> str:
         pass
     finally:
         ours.close()
-        thread.join(timeout=10)
+        thread.join()
     return "".join(refusals)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -10,6 +11,16 @@ from bulkhead.signals.prometheus import Prometheus
 from bulkhead.signals.settings import PrometheusSettings
 from tests.signals import servers
 from tests.signals.servers import Exporter, Server
+
+
+@asynccontextmanager
+async def asking(settings: PrometheusSettings) -> AsyncIterator[Prometheus]:
+    """A client that is closed whatever comes of its questions."""
+    made = Prometheus(settings)
+    try:
+        yield made
+    finally:
+        await made.close()
 
 
 @pytest.fixture(scope="session")
@@ -29,6 +40,5 @@ def server(exporter: Exporter) -> Iterator[Server]:
 @pytest.fixture
 async def client(server: Server) -> AsyncIterator[Prometheus]:
     """The operator's client of it."""
-    made = Prometheus(PrometheusSettings(url=server.url))
-    yield made
-    await made.close()
+    async with asking(PrometheusSettings(url=server.url)) as made:
+        yield made

@@ -24,6 +24,7 @@ from devcluster import monitoring
 from devcluster.pki import KeyPair
 from devcluster.ports import PortReservation
 from devcluster.progress import Progress
+from tests.machine import halt
 
 T = TypeVar("T")
 
@@ -103,8 +104,8 @@ class Server:
     @contextlib.contextmanager
     def halted(self) -> Iterator[None]:
         """Let it stand still: connections are taken in by the kernel, and nothing answers."""
-        self.process.send_signal(signal.SIGSTOP)
         try:
+            halt(self.process.pid)
             yield
         finally:
             self.process.send_signal(signal.SIGCONT)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 import shutil
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -16,12 +17,13 @@ from bulkhead.signals.prometheus import MOST_SERIES, Prometheus, QueryError
 from bulkhead.signals.settings import PrometheusSettings
 from devcluster.pki import Authority
 from tests.signals import servers
+from tests.signals.conftest import asking
 from tests.signals.servers import Exporter, Server, wait_until, when_scraped
 
 A, B = ("research", "a"), ("research", "b")
-LONGEST_TURN = 0.15
-"""Seconds of CPU between two turns of the event loop while much is read. On a quiet machine the longest were 0.017 and
-0.025 in two runs; `json.loads` takes 0.5."""
+LONGEST_TURN = 0.4
+"""CPU time between two turns of the event loop while much is read, beside that of `json.loads` of as much. On a quiet
+machine the longest was 0.017 to 0.025 s, a twentieth of it."""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -116,13 +118,19 @@ async def test_words_of_prometheus_that_could_be_a_secret_are_taken_out(client: 
 
 
 async def test_a_prometheus_that_stands_still_is_waited_for_no_longer_than_was_said(server: Server) -> None:
-    client = Prometheus(PrometheusSettings(url=server.url, timeout_seconds=0.3))
-    with server.halted():
-        began = time.monotonic()
-        with pytest.raises(QueryError, match=r"did not answer within 0\.3 s"):
-            await client.query("calls", at=now(), pick=max)
-        assert time.monotonic() - began < 0.3 + 5, "what is beyond is the machine's"
-    await client.close()
+    async with asking(PrometheusSettings(url=server.url, timeout_seconds=0.3)) as client:
+        with server.halted():
+            began = time.monotonic()
+            with pytest.raises(QueryError, match=r"did not answer within 0\.3 s"):
+                await client.query("calls", at=now(), pick=max)
+            assert time.monotonic() - began < 0.3 + 30, "what is beyond is the machine's"
+
+
+async def test_a_time_that_is_no_whole_number_of_seconds_is_one_that_prometheus_takes(
+    server: Server, shown: datetime
+) -> None:
+    async with asking(PrometheusSettings(url=server.url, timeout_seconds=9.75)) as client:
+        assert (await client.query("calls", at=shown, pick=max)).values == {A: 100.0, B: 0.0}
 
 
 async def test_a_prometheus_that_is_not_there_is_told_from_one_that_refuses() -> None:
@@ -169,13 +177,12 @@ def scraped(crowded: Server) -> datetime:
 @pytest.fixture
 async def of_many(crowded: Server) -> AsyncIterator[Prometheus]:
     """The operator's client of that, with the patience that a busy machine takes."""
-    made = Prometheus(PrometheusSettings(url=crowded.url, timeout_seconds=60))
-    yield made
-    await made.close()
+    async with asking(PrometheusSettings(url=crowded.url, timeout_seconds=60)) as made:
+        yield made
 
 
 async def test_a_hundred_thousand_series_are_read_while_all_else_has_its_turn(
-    of_many: Prometheus, scraped: datetime
+    of_many: Prometheus, crowded: Server, scraped: datetime
 ) -> None:
     turns: list[float] = []
 
@@ -189,6 +196,10 @@ async def test_a_hundred_thousand_series_are_read_while_all_else_has_its_turn(
     # To go through all that the tests before have left takes the garbage collector as long: it is not the query's.
     gc.collect()
     gc.freeze()
+    whole = json.dumps(crowded.get(f"/api/v1/query?query=crowd&time={scraped.timestamp():.3f}"))
+    began = time.thread_time()
+    json.loads(whole)
+    at_once = time.thread_time() - began
     waiting = asyncio.create_task(others())
     try:
         found = await of_many.query("crowd", at=scraped, pick=max)
@@ -198,7 +209,7 @@ async def test_a_hundred_thousand_series_are_read_while_all_else_has_its_turn(
     assert found.series == len(found.values) == MOST_SERIES
     assert found.values[("team-7", "agent-99907")] == 99_907.0
     assert len(turns) > 50
-    assert max(turns) < LONGEST_TURN
+    assert max(turns) < LONGEST_TURN * at_once
 
 
 async def test_more_series_than_that_are_refused(of_many: Prometheus, scraped: datetime) -> None:
@@ -207,11 +218,10 @@ async def test_more_series_than_that_are_refused(of_many: Prometheus, scraped: d
 
 
 async def test_a_query_that_takes_for_ever_is_ended_by_prometheus_too(crowded: Server) -> None:
-    client = Prometheus(PrometheusSettings(url=crowded.url, timeout_seconds=1))
-    began = time.monotonic()
-    with pytest.raises(QueryError, match=r"did not answer within 1 s|timeout: query timed out"):
-        await client.query("max by (namespace, agent) (max_over_time(crowd[12h:1s]))", at=now(), pick=max)
-    assert time.monotonic() - began < 5
+    async with asking(PrometheusSettings(url=crowded.url, timeout_seconds=1)) as client:
+        began = time.monotonic()
+        with pytest.raises(QueryError, match=r"did not answer within 1 s|timeout: query timed out"):
+            await client.query("max by (namespace, agent) (max_over_time(crowd[12h:1s]))", at=now(), pick=max)
+        assert time.monotonic() - began < 30
     busy = "/api/v1/query?query=prometheus_engine_queries"
-    wait_until(lambda: crowded.get(busy)["status"] == "success", "Prometheus is free for others", seconds=15)
-    await client.close()
+    wait_until(lambda: crowded.get(busy)["status"] == "success", "Prometheus is free for others")

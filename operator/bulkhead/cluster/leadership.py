@@ -41,6 +41,7 @@ class Leadership:
         renew_every: float = 2.0,
         retry_every: float = 1.0,
         margin: float = 1.0,
+        patience: float | None = None,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
@@ -58,6 +59,7 @@ class Leadership:
             retry_every: Seconds between attempts to win or to renew after a failure.
             margin: Seconds by which the holder stops before others may start: for clocks that run at different speeds
                 and for an act that was allowed just before the end.
+            patience: Seconds of real time for one attempt; those between renewals by default.
             clock: Seconds that only grow.
             now: The time of day to write into the Lease; only people read it.
         """
@@ -71,6 +73,7 @@ class Leadership:
         self._duration = duration
         self._renew_every = renew_every
         self._margin = margin
+        self._patience = renew_every if patience is None else patience
         self._clock = clock
         self._now = now
         self._backoff = Backoff(first=retry_every, limit=retry_every)
@@ -104,7 +107,7 @@ class Leadership:
         """
         sent = self._clock()
         try:
-            async with asyncio.timeout(self._renew_every):
+            async with asyncio.timeout(self._patience):
                 held = await self._attempt()
         except (ClusterError, TimeoutError) as error:
             if not (isinstance(error, ApiError) and (error.conflict or error.already_exists)):
@@ -127,7 +130,7 @@ class Leadership:
         if not held:
             return
         try:
-            async with asyncio.timeout(self._renew_every):
+            async with asyncio.timeout(self._patience):
                 lease = await self._client.get(LEASES, namespace=self._namespace, name=self._name)
                 if lease is not None and _spec(lease).get("holderIdentity") == self.identity:
                     await self._write(lease, {**_spec(lease), "holderIdentity": "", "leaseDurationSeconds": 1})

@@ -247,6 +247,8 @@ class Switches:
         done = switch.selection is None or switchstatus.is_settled(current)
         if current == previous:
             return done
+        if not done and self._stands(switch, matched, previous, current):
+            return False
         if switch.selection is not None and done and not self._absence.knew_all(since=since):
             # There may be agents that the watch has not told of yet. If not, they are counted in the next round.
             await self._absence.knows_all(since=since)
@@ -268,6 +270,13 @@ class Switches:
             # Asked now, it does not hold up what is said when all of them are gone.
             await self._absence.knows_all(since=since)
         return done
+
+    def _stands(self, switch: Switch, matched: list[Object], previous: Object, current: Object) -> bool:
+        """Says whether a status that says all is merely to be proven anew, as by a new leader: nothing appeared."""
+        same = all(previous.get(key) == current.get(key) for key in ("observedGeneration", "matched"))
+        nobody_else = self._met.get(switch.uid, {}).keys() <= {_uid(agent) for agent in matched}
+        idle = all(self._absence.is_idle(agent) for agent in matched)
+        return switchstatus.is_settled(previous) and same and nobody_else and idle
 
     def _progress(self, switch: Switch, matched: list[Object]) -> Progress:
         left = {uid: key for uid, key in self._met.get(switch.uid, {}).items() if not self._absence.is_proven(uid)}

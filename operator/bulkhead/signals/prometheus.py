@@ -92,7 +92,8 @@ class Prometheus:
         form = {
             "query": expression,
             "time": f"{at.timestamp():.3f}",
-            "timeout": f"{self._settings.timeout_seconds:g}s",
+            # Prometheus takes whole numbers of a unit alone (model.ParseDuration): 2.5s it refuses.
+            "timeout": f"{math.ceil(self._settings.timeout_seconds * 1000)}ms",
         }
         # Of large answers there is one at a time: eight at once would take more than the operator may have.
         async with contextlib.AsyncExitStack() as alone:

@@ -27,6 +27,7 @@ from devcluster.ports import PortReservation
 from tests import leaks
 from tests.canned import answering
 from tests.issuers.vault.world import Database, Doors, asked, lease, texts
+from tests.machine import halt
 
 BRIEF = "database/creds/brief"
 BRIEF_SECONDS = 20
@@ -56,9 +57,11 @@ def sealed(real: vault.Server) -> Iterator[None]:
 def stopped(real: vault.Server, cluster: RunningCluster) -> Iterator[Callable[[], None]]:
     """Vault's process is stopped: connections are taken by the kernel and nobody answers. Called, it goes on."""
     pid = next(record.pid for record in processes.records(cluster) if record.component == vault.COMPONENT)
-    os.kill(pid, signal.SIGSTOP)
-    yield lambda: os.kill(pid, signal.SIGCONT)
-    os.kill(pid, signal.SIGCONT)
+    try:
+        halt(pid)
+        yield lambda: os.kill(pid, signal.SIGCONT)
+    finally:
+        os.kill(pid, signal.SIGCONT)
 
 
 @pytest.mark.usefixtures("sealed")
