@@ -22,7 +22,8 @@ import re
 import ssl
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -71,7 +72,7 @@ class Delay:
 
 @dataclass(frozen=True)
 class Hang:
-    """Takes the request and never answers, until the proxy ends."""
+    """Takes the request and never answers; when the rule is removed, the connection is closed."""
 
 
 @dataclass(frozen=True)
@@ -117,6 +118,8 @@ class Rule:
     skip: int
     times: int | None
     matched: int = 0
+    removed: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set in the proxy's loop."""
 
     @property
     def used(self) -> int:
@@ -175,7 +178,7 @@ class FaultProxy:
         """Starts to listen on a free port of loopback."""
         self._lock = threading.Lock()
         self._up = threading.Event()
-        self._relayed: set[web.Request] = set()
+        self._relayed: set[asyncio.Transport] = set()
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._serve, name="fault-proxy", daemon=True)
         self._thread.start()
@@ -188,14 +191,15 @@ class FaultProxy:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Stops; open connections break."""
+        self.clear()
         self._loop.call_soon_threadsafe(self._end.set)
         self._thread.join(30)
         assert not self._thread.is_alive(), "the fault proxy did not end"
 
     def cut(self) -> None:
         """Breaks the watches that are passed on now."""
-        for incoming in tuple(self._relayed):
-            self._loop.call_soon_threadsafe(_drop, incoming)
+        for transport in tuple(self._relayed):
+            self._loop.call_soon_threadsafe(transport.close)
 
     @property
     def url(self) -> str:
@@ -252,11 +256,12 @@ class FaultProxy:
         """Removes a rule."""
         with self._lock:
             self.rules.remove(rule)
+        self._loop.call_soon_threadsafe(rule.removed.set)
 
     def clear(self) -> None:
         """Removes all rules: from now on the way is good."""
-        with self._lock:
-            self.rules.clear()
+        for rule in tuple(self.rules):
+            self.remove(rule)
 
     def seen(self, method: str | None = None, path: str = "", *, watch: bool | None = None) -> int:
         """Counts the requests that came in."""
@@ -302,14 +307,15 @@ class FaultProxy:
         request = Request(incoming.method, incoming.raw_path, await incoming.read())
         with self._lock:
             self.requests.append(request)
-            request.fault = next((rule.action for rule in self.rules if rule.takes(request)), None)
+            rule = next((rule for rule in self.rules if rule.takes(request)), None)
+        request.fault = rule.action if rule is not None else None
         match request.fault:
             case Answer():
                 return self._note(request, _status(request.fault))
             case DropBefore():
                 return _drop(incoming)
-            case Hang():
-                await self._end.wait()
+            case Hang() if rule is not None:
+                await rule.removed.wait()
                 return _drop(incoming)
             case Stream(lines):
                 return await self._stream(incoming, request, lines)
@@ -327,11 +333,8 @@ class FaultProxy:
                 response = web.StreamResponse(status=answer.status, headers=kept)
                 request.status = answer.status
                 await response.prepare(incoming)
-                self._relayed.add(incoming)
-                try:
+                with self._breakable(incoming.transport):
                     await self._relay(answer, incoming, response, request.fault)
-                finally:
-                    self._relayed.discard(incoming)
                 return response
             body = await answer.read()
             if isinstance(request.fault, DropAfter):
@@ -339,6 +342,16 @@ class FaultProxy:
             if isinstance(request.fault, Rewrite):
                 body = json.dumps(request.fault.change(json.loads(body))).encode()
             return self._note(request, web.Response(status=answer.status, headers=kept, body=body))
+
+    @contextmanager
+    def _breakable(self, transport: asyncio.Transport | None) -> Iterator[None]:
+        """Lets `cut` break a connection."""
+        here = {transport} if transport is not None else set()  # none: it is closed already
+        self._relayed |= here
+        try:
+            yield
+        finally:
+            self._relayed -= here
 
     async def _relay(
         self, answer: aiohttp.ClientResponse, incoming: web.Request, response: web.StreamResponse, fault: Action | None
