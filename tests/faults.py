@@ -145,6 +145,8 @@ class Request:
     target: str
     """Path and query, as they came."""
     body: bytes
+    agent: str = ""
+    """The User-Agent that it came with."""
     fault: Action | None = None
     status: int | None = None
     """What was answered; None when nothing was."""
@@ -304,7 +306,8 @@ class FaultProxy:
         await asyncio.sleep(0.05)  # closed transports let go of their sockets in later turns of the loop
 
     async def _handle(self, incoming: web.Request) -> web.StreamResponse:
-        request = Request(incoming.method, incoming.raw_path, await incoming.read())
+        agent = incoming.headers.get("User-Agent", "")
+        request = Request(incoming.method, incoming.raw_path, await incoming.read(), agent)
         with self._lock:
             self.requests.append(request)
             rule = next((rule for rule in self.rules if rule.takes(request)), None)
