@@ -77,11 +77,20 @@ def check_that_it_works(cluster: RunningCluster) -> None:
         namespace.create(claim("workspace"))
         namespace.run(restricted_pod("works", image=images.BASE, claim="workspace"))
         # Cilium may not have connected a pod that has only just started.
-        wait_for(
-            lambda: namespace.reaches("works", network.PRODUCTION_ADDRESS, production.PORT),
-            seconds=60,
-            what="a pod reaches production",
+        reached = (
+            "import socket, time\n"
+            "until = time.monotonic() + 60\n"
+            "while True:\n"
+            "    try:\n"
+            f"        socket.create_connection(('{network.PRODUCTION_ADDRESS}', {production.PORT}), 2)\n"
+            "        break\n"
+            "    except OSError:\n"
+            "        if time.monotonic() > until:\n"
+            "            raise\n"
+            "        time.sleep(0.2)\n"
+            "print('reached')"
         )
+        assert namespace.inside("works", "python3", "-c", reached).strip() == "reached"
 
 
 @pytest.fixture(scope="module", autouse=True)
