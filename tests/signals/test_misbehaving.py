@@ -13,6 +13,7 @@ from aiohttp import web
 
 from bulkhead.signals.prometheus import LARGEST_ANSWER, SMALL_ANSWER, Prometheus, QueryError
 from bulkhead.signals.settings import PrometheusSettings
+from tests.signals.conftest import asking
 from tests.signals.misbehaving import Answer, gives, misbehaving
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -57,6 +58,13 @@ async def breaks_off(request: web.Request) -> web.StreamResponse:
     return response
 
 
+async def test_of_several_series_of_an_agent_those_that_are_numbers_count() -> None:
+    series = vector(one("NaN", tool="web"), one("3", tool="files"), one("NaN", tool="shell"))
+    async with misbehaving(gives(series)) as server, asking(PrometheusSettings(url=server.url)) as client:
+        found = await client.query("calls", at=NOW, pick=max)
+    assert (found.values, found.unusable) == ({("research", "a"): 3.0}, 2)
+
+
 FAILS: dict[str, tuple[Answer, str]] = {
     "one that takes 60 s": (hangs, r"did not answer within 1 s"),
     "one that sends a byte now and then": (trickles, r"did not answer within 1 s"),
@@ -75,6 +83,7 @@ FAILS: dict[str, tuple[Answer, str]] = {
     "an error without a reason": (gives('{"status":"error"}', status=500), "no reason given"),
     "an answer without a kind": (gives('{"status":"success","data":{"result":[]}}'), "with a None; accepted is"),
     "an answer without series": (gives('{"status":"success","data":null}'), "with a None; accepted is"),
+    "a part of the series": (gives('{"isPartial":true,' + vector(one("1"))[1:]), "with a part of the series only"),
     "series without a value": (gives(vector({"metric": {"namespace": "r", "agent": "a"}})), "have no value"),
     "a value that is none": (gives(vector(one("many"))), "have no value"),
     "a value that is a number": (gives(vector(one(1))), "have no value"),

@@ -102,11 +102,13 @@ class Evidence:
     def ask(self, agent: Object, queries: Collection[Query]) -> Signals | None:
         """Says which queries hold for an agent, and returns what they tell about it.
 
-        A replica that does not lead puts none and knows nothing: None.
+        A replica that does not lead puts none and knows nothing: None. So is what is asked for an agent that is gone,
+        of which only what it had is looked at: nobody would end its queries any more.
         """
-        if not self._is_leader():
-            return None
         key = _key(agent)
+        current = self._agents.get(*key)
+        if not self._is_leader() or current is None or uid_of(current) != uid_of(agent):
+            return None
         self._queries.ask(key, queries)
         return self._queries.signals_of(key)
 
@@ -261,7 +263,9 @@ class Evidence:
         self._answered = answered
         for agent in agents:
             key = agent_key(*agent)
-            self._alarm(key)
+            # That a query cannot be seen is borne for a while: with Prometheus away it is news of the whole fleet.
+            if self._queries.tripped(agent):
+                self._alarm(key)
             self._notify(key)
 
 

@@ -69,7 +69,7 @@ class Closing:
         manual: only by a reset.
         cool_down: before the first try; it doubles with each further one.
         max_attempts: tries before only a reset closes it.
-        trial: for how long an agent must behave after a try.
+        trial: for how long an agent must behave after a try; not shorter than any query takes to trip.
     """
 
     manual: bool = False
@@ -121,17 +121,18 @@ def rules(bounds: Bounds | None, raw_spec: Any) -> Rules:
     if own.cannot_start_seconds is not None:
         starts.append((own.cannot_start_seconds, THE_AGENT))
     seconds, by = min(starts)
+    asked = tuple(_queries(given, own))
     return Rules(
         restarts=_countings([(one.restarts, by) for by, one in named.items()], own.restarts),
         out_of_memory=_countings([(one.out_of_memory, by) for by, one in named.items()], own.out_of_memory),
         start=Patience(limit=timedelta(seconds=seconds), by=by),
-        queries=tuple(_queries(given, own)),
+        queries=asked,
         blind={
             name: timedelta(seconds=one.blind.patience_seconds) if one.blind.action == "Open" else None
             for name, one in given.items()
         },
         alerts=frozenset(name for one in given.values() for name in one.alerts.names),
-        closing=_closing(given, own),
+        closing=_seeing(_closing(given, own), asked),
     )
 
 
@@ -213,6 +214,15 @@ def _tightened(limit: Limit, by: TightenedQuery) -> Limit:
     if limit.times is not None and by.times_normal is not None:
         return replace(limit, times=min(limit.times, float(by.times_normal)))
     return limit
+
+
+def _seeing(closing: Closing, asked: tuple[Query, ...]) -> Closing:
+    """Makes a trial as long as each query takes to trip anew.
+
+    A breaker that closes before would open again as for the first time, without end: the agent would do what it must
+    not nearly all of the time, and be tried as often as it likes.
+    """
+    return replace(closing, trial=max([closing.trial, *(one.duration + one.interval for one in asked)]))
 
 
 def _closing(given: Mapping[str, CircuitBreakerPolicy], own: CircuitBreaker) -> Closing:

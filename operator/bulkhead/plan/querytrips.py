@@ -135,7 +135,7 @@ def _glance(query: Query, circuit: Circuit, known: Signals | None, *, run: Run |
 
 def _failing(query: Query, reading: Reading, *, now: datetime) -> _Glance:
     """One failure is no blindness: for one request that was lost, the conditions of a whole fleet would be written."""
-    left = reading.since + query.interval - now
+    left = reading.since + min(signals.SURE_AFTER, query.interval) - now
     if left > timedelta(0):
         return _Glance(query, View.UNKNOWN, next_look=left)
     return _Glance(query, View.BLIND, reading.since, f"query {_id(query)} fails: {reading.problem}")

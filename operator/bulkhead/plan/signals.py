@@ -6,12 +6,19 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Final
 
 AgentKey = tuple[str, str]
 """Namespace and name of an agent."""
 
 QueryKey = tuple[str, str]
 """Name of a SandboxPolicy, and of one of its queries."""
+
+SURE_AFTER: Final = timedelta(seconds=30)
+"""Failures that lasted as long, or for the query's interval where that is shorter, mean that it is blind.
+
+One lost request would otherwise change the condition of every agent there is, twice.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +71,7 @@ class Sample:
     """The value that a query had for one agent.
 
     Attributes:
-        value: a finite number.
+        value: what the query gave; NaN exceeds no limit.
         at: the time the query was evaluated for.
         normal: what the baseline had; None where there is none, or none for this agent (yet).
         exceeds_since: time of the first of the samples without a break that exceeded the limit; None: it does not.

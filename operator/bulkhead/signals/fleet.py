@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Mapping
@@ -102,6 +103,12 @@ class FleetQueries:
                     samples[key] = sample
         return Signals(readings=readings, samples=samples)
 
+    def tripped(self, agent: AgentKey) -> bool:
+        """Says whether an agent exceeds one of its limits."""
+        asked = self._asked.get(agent, {}).items()
+        tracks = ((key, self._tracks.get(Source.of(query))) for key, query in asked)
+        return any(track is not None and track.tripped(agent, key) for key, track in tracks)
+
     async def run(self) -> None:
         """Works until it is cancelled. What was known is forgotten then: it is somebody else's to know."""
         if self._prometheus is None:
@@ -125,8 +132,8 @@ class FleetQueries:
     def counts(self) -> Mapping[str, int]:
         """Returns counters for metrics.
 
-        They are `queries` and `failures`; and of the series that came, `series`, `unlabelled`, `unusable` (NaN or
-        infinite) and `strangers` (of no agent that asked).
+        They are `queries` and `failures`; and of the series that came, `series`, `unlabelled`, `unusable` (NaN) and
+        `strangers` (of no agent that asked).
         """
         return dict(self._counts)
 
@@ -216,7 +223,7 @@ class FleetQueries:
             return values, None
         normals = await self._prometheus.query(source.baseline, at=at, pick=min)
         self._count(source, normals)
-        if values.values and not normals.values:
+        if values.values and not any(map(math.isfinite, normals.values.values())):
             raise QueryError(
                 "the baseline has no value for any agent, although the query has: nothing is known of normal"
             )

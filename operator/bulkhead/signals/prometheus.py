@@ -49,10 +49,10 @@ class Answer:
     """What a query gave.
 
     Attributes:
-        values: by agent; finite numbers.
+        values: by agent. NaN where it has a series and no number, which no limit is compared with.
         series: how many there were.
         unlabelled: those without a label `namespace` or `agent`.
-        unusable: those of an agent whose value is NaN or infinite.
+        unusable: those of an agent whose value is NaN.
     """
 
     values: Mapping[AgentKey, float]
@@ -94,6 +94,9 @@ class Prometheus:
             "time": f"{at.timestamp():.3f}",
             # Prometheus takes whole numbers of a unit alone (model.ParseDuration): 2.5s it refuses.
             "timeout": f"{math.ceil(self._settings.timeout_seconds * 1000)}ms",
+            # Thanos and VictoriaMetrics would answer with what they have while a store is away. Prometheus has neither.
+            "partial_response": "false",
+            "deny_partial_response": "1",
         }
         # Of large answers there is one at a time: eight at once would take more than the operator may have.
         async with contextlib.AsyncExitStack() as alone:
@@ -153,11 +156,13 @@ class _Gathered:
             self._broken += 1
         elif agent is None:
             self._unlabelled += 1
-        elif not math.isfinite(value):
+        elif math.isnan(value):
+            # Of a division by nothing: an agent that does nothing is seen all the same, and is not one gone.
             self._unusable += 1
+            self._values.setdefault(agent, value)
         else:
-            known = self._values.get(agent)
-            self._values[agent] = value if known is None else self._pick(known, value)
+            known = self._values.get(agent, math.nan)
+            self._values[agent] = value if math.isnan(known) else self._pick(known, value)
 
     def problem(self, document: Document) -> str:
         kind = document.data.get("resultType")
@@ -181,11 +186,16 @@ def _problem(status: int, document: Document) -> str:
         return "sends its callers to another address, where no token is sent; accepted as url is that address"
     told = document.top.get("status")
     if status == 200 and told == "success":
-        return ""
+        return "answers with a part of the series only: one of its stores is away" if _is_partial(document) else ""
     if told == "error":
         kind, text = (str(document.top.get(key) or "no reason given") for key in ("errorType", "error"))
         return shorten(redacted(f"does not answer the query: {kind}: {text}"), LONGEST_PROBLEM)
     return f"answered HTTP status {status} with something that is not its API's JSON"
+
+
+def _is_partial(document: Document) -> bool:
+    """Says whether VictoriaMetrics answered with less than there is."""
+    return document.top.get("isPartial") is True
 
 
 def _text(body: bytearray) -> str:

@@ -7,13 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from bulkhead.plan.signals import AgentKey, Query, QueryKey, Reading, Sample, exceeds, trips
-
-SURE_AFTER = timedelta(seconds=30)
-"""Failures that lasted as long, or for the query's interval where that is shorter, mean that it is blind.
-
-One lost request would otherwise change the condition of every agent there is, twice.
-"""
+from bulkhead.plan.signals import SURE_AFTER, AgentKey, Query, QueryKey, Reading, Sample, exceeds, trips
 
 
 class Verdict(enum.Enum):
@@ -177,6 +171,11 @@ class Track:
         if member is None or self._rounds <= member.joined:
             return None
         return self._sample(agent, member)
+
+    def tripped(self, agent: AgentKey, query: QueryKey) -> bool:
+        """Says whether the agent exceeds its limit, as it was told last."""
+        member = self._members.get((agent, query))
+        return member is not None and member.verdict is Verdict.TRIPPED
 
     def _sample(self, agent: AgentKey, member: _Member) -> Sample | None:
         value = self.values.get(agent)

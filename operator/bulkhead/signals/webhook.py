@@ -40,6 +40,8 @@ class Dropped(enum.Enum):
     """It names no agent."""
     OLD = "old"
     """It began longer ago than is accepted: a replay, or one that was delivered late."""
+    UNUSABLE = "unusable"
+    """It is not what Alertmanager delivers. Others in its group are no worse for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,7 @@ def read(body: bytes, *, now: datetime, max_age: timedelta) -> Iterator[Delivere
         max_age: what began longer ago is dropped.
 
     Raises:
-        Malformed: on the first look, or on the way: then what is left is not looked at.
+        Malformed: it is no delivery, on the first look.
     """
     try:
         content = json.loads(body)
@@ -71,7 +73,10 @@ def read(body: bytes, *, now: datetime, max_age: timedelta) -> Iterator[Delivere
     if len(alerts) > MOST_ALERTS:
         raise Malformed(f"{len(alerts)} alerts at once; accepted are up to {MOST_ALERTS}: see max_alerts")
     for one in alerts:
-        yield _read(one, now, max_age)
+        try:
+            yield _read(one, now, max_age)
+        except Malformed:
+            yield Dropped.UNUSABLE
 
 
 def _read(raw: Any, now: datetime, max_age: timedelta) -> Delivered | Dropped:

@@ -72,6 +72,14 @@ def test_the_most_careful_recovery_counts(own: dict[str, Any], policys: dict[str
     assert in_force({"recovery": own}, a={}, b={"recovery": policys}).closing == closing
 
 
+def test_a_trial_is_not_over_before_each_query_could_trip_anew() -> None:
+    slow = {**CALLS, "name": "slow", "intervalSeconds": 60, "forSeconds": 900}
+    rare = {**CALLS, "name": "rare", "intervalSeconds": 600}
+    assert in_force(default={"queries": [CALLS, slow]}).closing.trial == timedelta(seconds=960)
+    assert in_force(default={"queries": [CALLS, rare]}).closing.trial == timedelta(seconds=600)
+    assert in_force(default={"queries": [CALLS]}).closing.trial == timedelta(seconds=300)
+
+
 def test_the_shortest_time_to_start_counts_and_names_who_says_it() -> None:
     by_agent = in_force({"cannotStartSeconds": 60}).start
     assert (by_agent.limit, by_agent.by) == (timedelta(seconds=60), THE_AGENT)

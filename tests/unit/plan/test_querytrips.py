@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -99,6 +100,23 @@ def test_too_little_is_no_fault_of_an_agent_that_is_not_up_yet() -> None:
 def test_one_failed_evaluation_is_no_blindness_yet() -> None:
     sight = seen(known(failing=5))
     assert (sight.view, sight.since, sight.next_look) == (View.UNKNOWN, None, timedelta(seconds=10))
+
+
+def test_a_failure_of_a_query_that_is_seldom_put_is_not_borne_longer_than_another() -> None:
+    rare = replace(CALLS, interval=timedelta(hours=1))
+    rules = replace(RULES, queries=(rare,))
+    assert seen(known(rare, failing=29), rules=rules).view is View.UNKNOWN
+    sight = seen(known(rare, failing=60), rules=rules)
+    assert (sight.view, sight.since, sight.next_look) == (View.BLIND, ago(60), timedelta(seconds=240))
+
+
+@pytest.mark.parametrize("limit", [Limit(above=10), Limit(below=1)], ids=["too much", "too little"])
+def test_what_is_no_number_exceeds_no_limit_and_is_seen(limit: Limit) -> None:
+    query = replace(CALLS, limit=limit)
+    sight = seen(
+        known(query, math.nan), rules=replace(RULES, queries=(query,)), circuit=replace(CLOSED, seen=("default/calls",))
+    )
+    assert (sight.view, sight.trips, sight.seen) == (View.SEEING, (), ("default/calls",))
 
 
 def test_a_query_that_goes_on_failing_makes_blind() -> None:

@@ -83,12 +83,6 @@ MALFORMED = {
     "another version": delivery(ALERT, version="3"),
     "no alerts": json.dumps({"version": "4"}).encode(),
     "alerts that are a map": json.dumps({"version": "4", "alerts": {}}).encode(),
-    "an alert that is a word": delivery("alert"),
-    "no alertname": delivery({**ALERT, **labelled(alertname="")}),
-    "no fingerprint": delivery({**ALERT, "fingerprint": None}),
-    "a fingerprint that is a name": delivery({**ALERT, "fingerprint": "../../x"}),
-    "no time": delivery({**ALERT, "startsAt": None}),
-    "a time without a zone": delivery({**ALERT, "startsAt": "2026-03-01T11:59:30"}),
     "more alerts than anybody has": delivery(*[{"status": "resolved"}] * 10_001),
     "a bottomless pit": b"[" * 500_000,
 }
@@ -98,6 +92,23 @@ MALFORMED = {
 def test_what_alertmanager_does_not_send_is_refused(body: bytes) -> None:
     with pytest.raises(Malformed):
         taken(body)
+
+
+UNUSABLE = {
+    "an alert that is a word": "alert",
+    "no alertname": {**ALERT, **labelled(alertname="")},
+    "no fingerprint": {**ALERT, "fingerprint": None},
+    "a fingerprint that is a name": {**ALERT, "fingerprint": "../../x"},
+    "no time": {**ALERT, "startsAt": None},
+    "a time without a zone": {**ALERT, "startsAt": "2026-03-01T11:59:30"},
+}
+
+
+@pytest.mark.parametrize("odd", UNUSABLE.values(), ids=UNUSABLE)
+def test_an_alert_that_cannot_be_used_takes_no_other_of_its_group_with_it(odd: Any) -> None:
+    before, dropped, after = taken(delivery(ALERT, odd, ALERT))
+    assert dropped is Dropped.UNUSABLE
+    assert isinstance(before, Delivered) and before == after
 
 
 @pytest.mark.parametrize("starts", ["2099-01-01T00:00:00Z", "2026-03-01T12:00:05Z"])
