@@ -65,7 +65,7 @@ def stop(stage: Stage, tasks: dict[tuple[str, str], list[Task]]) -> None:
     stage.expect(all(task.is_alive for task in others), "every other agent runs on, in the processes it had")
     bound = GRACE_SECONDS + suspension.MARGIN_SECONDS
     stage.expect(
-        gone <= bound, f"no process of the tenant was left after {gone:.1f} s, of which they had {GRACE_SECONDS} s"
+        gone <= bound, f"no process of the tenant was left after {gone:.1f} s; their grace was {GRACE_SECONDS} s"
     )
 
 

@@ -168,6 +168,24 @@ def test_that_others_are_cut_off_is_said_while_the_proof_of_a_first_switch_has_n
         assert panel.until(name, "Stopped")["stopped"] == 1
 
 
+def test_a_second_stop_of_an_agent_is_not_called_one_before_it_is(lab: Lab, panel: Panel, proxy: FaultProxy) -> None:
+    caller = {"pods": {"namespace": lab.namespace, "labels": {"app": "caller"}}}
+    rules = {"ports": [{"containerPort": 8080}], "network": {"ingress": [{"from": caller}]}}
+    lab.create("one", suspendGraceSeconds=2, **rules)
+    lab.until_built(["one"])
+    panel.throw("lab", namespaces=[lab.namespace])
+    panel.until("lab", "Stopped")
+    panel.remove("lab")
+    lab.until_built(["one"])
+    eventually(lambda: lab.status("one").get("replicas") == 1, "the pod is seen")
+    held = proxy.on("DELETE", r"/networkpolicies\?labelSelector", Hang(), times=None)
+    panel.throw("lab", namespaces=[lab.namespace])
+    status = eventually(lambda: panel.status("lab"), "a status")
+    assert (status["cutOff"], status["stopped"], "stoppedAt" in status) == (0, 0, False)
+    proxy.remove(held)
+    assert panel.until("lab", "Stopped")["stopped"] == 1
+
+
 def test_the_normal_lane_pauses_when_it_is_throttled_and_does_not_hammer(
     lab: Lab, panel: Panel, proxy: FaultProxy
 ) -> None:

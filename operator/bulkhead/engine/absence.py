@@ -44,17 +44,23 @@ class Absence:
         self._view = view
         self._clock = clock
         self._proven: set[str] = set()
+        self._refuted: set[str] = set()
         self._since: dict[str, float] = {}
         self._complete_at: float | None = None
 
     def forget(self) -> None:
         """Forgets what was proven."""
         self._proven.clear()
+        self._refuted.clear()
         self._since.clear()
 
-    def is_proven(self, uid: str) -> bool:
-        """Says whether it is proven that nothing runs of the agent with this UID."""
-        return uid in self._proven
+    def is_proven(self, uid: str, key: Key) -> bool:
+        """Says whether it is proven that nothing runs of the agent with this UID, and no cache shows the contrary."""
+        return uid in self._proven and not self._runs(uid, key)
+
+    def is_refuted(self, uid: str) -> bool:
+        """Says whether the last look at the live API found something of the agent with this UID."""
+        return uid in self._refuted
 
     def is_connected(self, agent: Object) -> bool:
         """Says whether an agent has rules of the network of its own, as far as the caches know."""
@@ -105,6 +111,7 @@ class Absence:
         """
         running = {uid for uid, key in concerned.items() if self._runs(uid, key)}
         self._proven = (self._proven & concerned.keys()) - running
+        self._refuted &= concerned.keys()
         asked: defaultdict[str, set[str]] = defaultdict(set)
         waiting: set[str] = set()
         for uid, key in concerned.items():
@@ -118,7 +125,9 @@ class Absence:
 
         async def look(namespace: str) -> None:
             async with gate:
-                self._proven |= asked[namespace] - await self._live(namespace)
+                there = await self._live(namespace)
+                self._proven |= asked[namespace] - there
+                self._refuted = (self._refuted - asked[namespace]) | (asked[namespace] & there)
                 self._since.pop(namespace, None)
 
         results = await asyncio.gather(*(look(namespace) for namespace in due), return_exceptions=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from datetime import datetime
 from typing import Any
@@ -113,11 +113,11 @@ class Switches:
         """Keeps the status of the switches, until cancelled."""
         while True:
             self._wake.clear()
-            if not self._is_leader():
-                # What it knew when it led last may not be so when it leads again.
+            if not (self._is_leader() and self._switches):
+                # What it knew may not be so when it is asked for again.
                 self._met.clear()
                 self._absence.forget()
-            elif not self._switches:
+            if self._is_leader() and not self._switches:
                 await self._prepare()
             if self._switches and not (self._is_leader() and await self._round()):
                 await asyncio.sleep(ROUND)
@@ -199,7 +199,8 @@ class Switches:
         proof = asyncio.create_task(self._absence.prove(concerned), name="proof of absence")
         try:
             while not (await asyncio.wait({proof}, timeout=ROUND))[0]:
-                await self._write_all()
+                with suppress(ClusterError):  # it is tried again after the proof, which does not end for that
+                    await self._write_all()
             await proof
         finally:
             proof.cancel()
@@ -228,8 +229,12 @@ class Switches:
         meant = {uid: key for uid, key, pod in left if switch.selection is not None and switch.selection.may_mean(pod)}
         before = self._met.get(switch.uid, {}) | meant
         gone = {uid: key for uid, key in before.items() if uid not in now and self._is_gone(uid, key)}
-        self._met[switch.uid] = now | {uid: key for uid, key in gone.items() if not self._absence.is_proven(uid)}
+        self._met[switch.uid] = now | self._unproven(gone)
         return matched
+
+    def _unproven(self, agents: Mapping[str, Key]) -> dict[str, Key]:
+        """Returns those of which it is not proven that nothing runs."""
+        return {uid: key for uid, key in agents.items() if not self._absence.is_proven(uid, key)}
 
     def _is_gone(self, uid: str, key: Key) -> bool:
         """Says whether an agent was deleted, and is not merely stopped by this switch no more."""
@@ -275,12 +280,12 @@ class Switches:
         """Says whether a status that says all is merely to be proven anew, as by a new leader: nothing appeared."""
         same = all(previous.get(key) == current.get(key) for key in ("observedGeneration", "matched"))
         nobody_else = self._met.get(switch.uid, {}).keys() <= {_uid(agent) for agent in matched}
-        idle = all(self._absence.is_idle(agent) for agent in matched)
+        idle = all(self._absence.is_idle(agent) and not self._absence.is_refuted(_uid(agent)) for agent in matched)
         return switchstatus.is_settled(previous) and same and nobody_else and idle
 
     def _progress(self, switch: Switch, matched: list[Object]) -> Progress:
-        left = {uid: key for uid, key in self._met.get(switch.uid, {}).items() if not self._absence.is_proven(uid)}
-        running = {_uid(agent): _key(agent) for agent in matched if not self._absence.is_proven(_uid(agent))}
+        left = self._unproven(self._met.get(switch.uid, {}))
+        running = self._unproven({_uid(agent): _key(agent) for agent in matched})
         return Progress(
             matched=_words(_key(agent) for agent in matched),
             connected=_words(_key(agent) for agent in matched if self._absence.is_connected(agent)),

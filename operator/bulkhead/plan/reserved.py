@@ -14,7 +14,7 @@ PODS: Final = "pods of the cluster"
 
 
 def hosts(*, nodes: Mapping[str, Iterable[str]], api_server: Iterable[str]) -> tuple[Forbidden, ...]:
-    """Returns the addresses of the cluster itself, in the order of address and name.
+    """Returns the addresses of nodes and of the API server, in the order of address and name.
 
     Args:
         nodes: addresses of each node, as its status has them.

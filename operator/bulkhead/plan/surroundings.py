@@ -23,7 +23,7 @@ class Surroundings:
     bounds: Bounds
     """What the SandboxPolicies of its namespace give together."""
     reserved: tuple[Forbidden, ...] = ()
-    """The nodes and the API server: the part of the floor that only a look at the cluster gives."""
+    """Nodes, their pods and the API server: the part of the floor that only a look at the cluster gives."""
     services: Mapping[str, Object | None] = field(default_factory=dict)
     """The Services that the agent names, by `namespace/name`; None for one that does not exist."""
     dns_service: str = "kube-system/kube-dns"

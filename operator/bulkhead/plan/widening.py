@@ -137,18 +137,18 @@ def _endpoint_slice(obj: Object, limits: Limits) -> _Read:
         for endpoint in items(obj.get("endpoints"))
         for address in (items(endpoint.get("addresses")) if isinstance(endpoint, Mapping) else [endpoint])
     ]
-    found = [_address("an endpoint", address, limits) for address in addresses]
+    found = [_address("an endpoint", address, limits, of_pods=True) for address in addresses]
     return [one for one in found if one.critical] or found[:1], {}
 
 
-def _address(what: str, text: Any, limits: Limits) -> Opening:
-    """An opening by an address that somebody wrote by hand."""
+def _address(what: str, text: Any, limits: Limits, *, of_pods: bool = False) -> Opening:
+    """An opening by an address that somebody wrote by hand, where it may be one of pods or not."""
     try:
         address = ipaddress.ip_network(ipaddress.ip_address(text if isinstance(text, str) else ""))
     except ValueError:
         return unknown(f"{what} that cannot be read: {text}")
     # A pod's address is what endpoints are for; whether the agent gets there is decided by rules for pods.
-    reached = [one for one in limits.closed(address) if one.what != PODS]
+    reached = [one for one in limits.closed(address) if not (of_pods and one.what == PODS)]
     where = f", which lies in {listed(reached[:1])}" if reached else ", written by hand"
     return Opening(f"{what} at {text}{where}", critical=bool(reached))
 

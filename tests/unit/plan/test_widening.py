@@ -193,6 +193,11 @@ def test_each_service_that_is_more_than_an_address_for_pods_is_seen(case: str) -
     assert words in one.message
 
 
+def test_an_external_ip_that_is_a_pods_diverts() -> None:
+    (one,) = found(obj("Service", spec={"selector": {"app": "x"}, "externalIPs": ["172.20.0.9"]}))
+    assert (one.critical, "172.20.0.9, which lies in" in one.message) == (True, True)
+
+
 SLICES: dict[str, tuple[list[Any], bool, str]] = {
     "an address of production": ([{"addresses": ["10.244.0.9"]}, {"addresses": ["10.20.0.1"]}], True, "10.20.0.1"),
     "the metadata service": ([{"addresses": ["169.254.169.254"]}], True, "169.254.169.254"),
