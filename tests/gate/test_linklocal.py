@@ -57,7 +57,7 @@ def test_a_pod_without_ipv6_has_no_link_to_try(world: World, tmp_path: Path) -> 
 
 def test_nothing_is_proven_before_the_pod_can_use_its_addresses(world: World, tmp_path: Path) -> None:
     """While duplicate address detection runs, nothing can be sent over IPv6, and silence says nothing."""
-    world.sysctl(world.pod, "net.ipv6.conf.eth0.accept_dad=1", "net.ipv6.conf.eth0.dad_transmits=15")
+    world.sysctl(world.pod, "net.ipv6.conf.eth0.accept_dad=1", "net.ipv6.conf.eth0.dad_transmits=12")
     world.sysctl(world.pod, "net.ipv6.conf.all.accept_dad=1")
     world.run(world.pod, "ip", "link", "set", "eth0", "down")
     world.run(world.pod, "ip", "link", "set", "eth0", "up")
@@ -69,7 +69,7 @@ def test_nothing_is_proven_before_the_pod_can_use_its_addresses(world: World, tm
     outcome = Gate(world, "hold", ["nobody TCP 10.99.0.1 80"], tmp_path / "message", patience=0).ends()
     assert (outcome.code, len(outcome.lines)) == (4, 1)
     assert outcome.lines[0].startswith("unproven: an IPv6 address of this pod is not usable yet at ")
-    held = Gate(world, "hold", ["nobody TCP 10.99.0.1 80"], tmp_path / "message", patience=90).ends()
+    held = Gate(world, "hold", ["nobody TCP 10.99.0.1 80"], tmp_path / "message", patience=30).ends()
     assert held.code == 3, "once the address is usable, the node is found to answer"
 
 
