@@ -234,7 +234,7 @@ def _keep(held: Holding, wish: Asked, agenda: _Agenda, books: Books, *, now: dat
     if agenda.may_issue(wish, leaseschedule.due_at(held, wish, books)):
         # A Secret that is being taken away must be gone before the next one is written under its name.
         going = any(("revoke", one.id) in books.busy for one in held.leases)
-        if not going and leaseschedule.leftovers(held) < leaseschedule.MOST_LEFTOVERS:
+        if not going and leaseschedule.leftovers(held, now=now) < leaseschedule.MOST_LEFTOVERS:
             agenda.prepare.append(wish)
     ends = leaseschedule.lives_until(held)
     if ends is not None:

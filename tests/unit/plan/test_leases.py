@@ -257,6 +257,13 @@ def test_an_issuer_that_is_down_does_not_fill_the_books() -> None:
     assert not plan(books(*left, attempts=waiting), now=1).prepare
 
 
+def test_crashes_while_a_lease_was_issued_keep_nobody_from_issuing_the_next() -> None:
+    orphans = [prepared(f"{number:012d}", when=601 + number) for number in range(3)]
+    assert plan(books(lease(), *orphans), now=700).prepare
+    # By then they are to be revoked: what fails is the issuer, and with one for each try it would fill the books.
+    assert not plan(books(lease(life=1800), *orphans), now=601 + 2 + 900).prepare
+
+
 FINALIZERS: dict[str, tuple[Books, bool, dict[str, Any], tuple[bool, bool]]] = {
     "something outside is left": (books(lease()), False, {}, (False, False)),
     "something is being done": (Books(busy=frozenset({("issue", "db")})), False, {}, (False, False)),
