@@ -271,8 +271,8 @@ def _let_go(held: Holding, agenda: _Agenda, books: Books, *, now: datetime) -> N
             agenda.retire.append(replace(lease, state=State.RETIRING, revoke_at=now + leaseschedule.OVERLAP))
         elif agenda.when(("revoke", lease.id), lease.revoke_at or lease.prepared_at):
             due.append(lease)
-    # The Secret goes with the last of them.
-    last = len(due) == len(held.leases)
+    # The Secret goes with the last of them; one that is being revoked already may have been told to leave it.
+    last = all(one in due or ("revoke", one.id) in books.busy for one in held.leases)
     agenda.revoke.extend(Ending(lease=lease, with_secret=last) for lease in due)
 
 

@@ -244,6 +244,12 @@ def test_what_nobody_asks_for_any_more_retires_and_its_secret_goes_with_the_last
     assert [one.with_secret for one in plan(retired, wanted=(), now=130).revoke] == [True]
 
 
+def test_the_secret_goes_with_what_is_revoked_last_also_while_another_is_being_revoked() -> None:
+    left = [lease(name, state=State.RETIRING, revoke_at=at(5)) for name in (FIRST, SECOND)]
+    made = plan(books(*left, busy=frozenset({("revoke", FIRST)})), wanted=(), now=5)
+    assert [(one.lease.id, one.with_secret) for one in made.revoke] == [(SECOND, True)]
+
+
 def test_what_is_asked_for_again_is_issued_only_when_its_secret_is_surely_gone() -> None:
     going = books(replace(lease(), state=State.RETIRING, revoke_at=at(5)), busy=frozenset({("revoke", FIRST)}))
     assert not plan(going, now=6).prepare
