@@ -158,7 +158,8 @@ def renewal(lease: Lease, held: Holding, books: Books, *, now: datetime) -> tupl
             return None
         needed = most
     else:
-        needed = min(revoked_at(lease, held) or most, most)
+        # Also beyond what it may live at most: after an outage it is at its end when the next one is delivered at last.
+        needed = revoked_at(lease, held) or most
     starts = ends - ttl * RENEWED_AT
     until = min(needed, max(now, starts) + ttl)
     return (starts, until) if needed > ends and until - ends >= LEAST_GAIN else None

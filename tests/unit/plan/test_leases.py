@@ -160,6 +160,11 @@ RUNNING: dict[str, tuple[Books, float, dict[str, Any]]] = {
         {"extend": [(FIRST, 253)]},
     ),
     "it lives until the new one is surely read": (books(lease(life=300), lease(SECOND, issued=133)), 150, {}),
+    "it was renewed to the last when it was replaced, and lives until the new one is surely read": (
+        books(lease(life=1800), lease(SECOND, issued=1790)),
+        1791,
+        {"extend": [(FIRST, 1910)]},
+    ),
     "what an earlier spec asked for is not renewed": (
         books(lease(source={"role": "writer"}), attempts=ISSUE),
         700,
