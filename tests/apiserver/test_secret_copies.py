@@ -159,12 +159,31 @@ async def test_a_namespace_that_may_not_be_read_is_named(
 async def test_a_copy_lives_on_as_long_as_its_source_exists(client: Client, source: str) -> None:
     created = await client.create(secret(source, one=value()))
     issuer = copies(client, source)
-    handle = await issuer.prepare(request(source, "one"))
+    asked = request(source, "one")
+    handle = (await issuer.issue(asked, await issuer.prepare(asked))).handle
     until = datetime.now(UTC) + timedelta(seconds=900)
     assert await issuer.renew(handle, until=until) == until
     await client.delete(SECRETS, namespace=source, name="keys", uid=created["metadata"]["uid"])
     with pytest.raises(NotRenewable, match="there is no Secret"):
         await issuer.renew(handle, until=until)
+
+
+@pytest.mark.parametrize("withdrawn", ["one", "two"])
+async def test_a_copy_of_what_the_source_was_before_a_change_does_not_live_on(
+    client: Client, source: str, withdrawn: str
+) -> None:
+    await client.create(secret(source, one=value(), two=value()))
+    issuer = copies(client, source)
+    asked = request(source, "one")
+    until = datetime.now(UTC) + timedelta(seconds=900)
+    before = await issuer.issue(asked, await issuer.prepare(asked))
+    await client.merge_patch(SECRETS, namespace=source, name="keys", patch={"data": {withdrawn: None}})
+    with pytest.raises(NotRenewable, match=f"Secret {source}/keys has changed since it was copied; accepted is"):
+        await issuer.renew(before.handle, until=until)
+    if withdrawn == "two":
+        # Another key's change costs no agent its credential: what is copied anew is renewed.
+        after = await issuer.issue(asked, await issuer.prepare(asked))
+        assert await issuer.renew(after.handle, until=until) == until
 
 
 async def test_a_change_of_the_source_is_told_and_makes_the_copy_stale(client: Client, source: str) -> None:

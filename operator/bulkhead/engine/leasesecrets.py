@@ -7,7 +7,7 @@ it learns from its metadata, which the answer to a patch that is not carried out
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from bulkhead.api import meta
@@ -109,8 +109,17 @@ async def _replace(client: Client, secret: Object, uid: str) -> Object:
     )
 
 
-async def delete(client: Client, lease: Lease, *, known_uid: str) -> None:
+async def delete(client: Client, lease: Lease, *, known_uid: str, is_over: Callable[[str], Awaitable[bool]]) -> None:
     """Deletes the Secret that a lease was written into, if it is there and its agent's.
+
+    Where it is not the one that is known, it may be that of the agent's next run: one that holds another lease which is
+    not over is left to whoever ends that one.
+
+    Args:
+        client: how to reach the API server.
+        lease: which was written into it.
+        known_uid: of the Secret, where it is known.
+        is_over: says of the id of another lease whether nothing may be relied on any more that it gave.
 
     Raises:
         ClusterError: it may still be there.
@@ -125,7 +134,10 @@ async def delete(client: Client, lease: Lease, *, known_uid: str) -> None:
         else:
             return
     found = await _peek(client, namespace=namespace, name=name)
-    if found is not None and meta.is_owned_by(found, lease.agent_uid):
+    if found is None or not meta.is_owned_by(found, lease.agent_uid):
+        return
+    holds = (found["metadata"].get("annotations") or {}).get(meta.LEASE_LABEL)
+    if holds in (None, lease.id) or await is_over(holds):
         await client.delete(resources.SECRETS, namespace=namespace, name=name, uid=found["metadata"]["uid"])
 
 

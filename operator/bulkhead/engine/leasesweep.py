@@ -176,9 +176,8 @@ class Sweep:
         if not any(found):
             return
         # The mirror may be behind. What exists at an issuer was on the books before it existed: these are read now.
-        known = [(lease.issuer, lease.handle) for lease in await self._records.live(self._client)]
+        on_books = [lease.handle for lease in await self._records.live(self._client)]
         for name, handles in zip(self._issuers.types, found, strict=True):
-            on_books = [handle for issuer, handle in known if issuer == name]
             for handle in handles:
                 if not _is_known(handle, on_books):
                     await self._revoke_unknown(name, handle)
@@ -192,7 +191,8 @@ class Sweep:
             return ()
         if not handles:
             return ()
-        known = [lease.handle for lease in self._records if lease.issuer == name]
+        # Of every issuer: two that share a system, one database of it each, are both told of what either has issued.
+        known = [lease.handle for lease in self._records]
         return [handle for handle in handles if not _is_known(handle, known)]
 
     async def _revoke_unknown(self, name: str, handle: Handle) -> None:
@@ -247,7 +247,8 @@ class Sweep:
 
 def _is_known(handle: Handle, known: Collection[Handle]) -> bool:
     """Says whether a handle is one of those on the books: issuing may have completed the one or the other."""
-    return any(handle.items() <= one.items() or one.items() <= handle.items() for one in known)
+    # An empty one would be part of all there are.
+    return any(handle.items() <= one.items() or (one and one.items() <= handle.items()) for one in known)
 
 
 def _tombstone(lease: Lease) -> Object:

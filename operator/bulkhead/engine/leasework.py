@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import secrets
 import string
 from collections.abc import Callable
@@ -25,7 +26,7 @@ from bulkhead.engine.leasesecrets import SecretRefusedError
 from bulkhead.engine.records import Records
 from bulkhead.issuers.base import Credential, Issuer, IssuerError, NotRenewable, Refused, Request
 from bulkhead.plan.books import Asked
-from bulkhead.plan.lease import Lease, State
+from bulkhead.plan.lease import InvalidRecord, Lease, State
 from bulkhead.plan.leases import Ending, Extension
 from bulkhead.plan.leaseschedule import LEAST_GAIN
 
@@ -37,6 +38,7 @@ SETTLING = timedelta(seconds=60)
 """After a call to issue whose answer was lost, how long it may still take effect at the issuer."""
 ID_LENGTH = 12
 _ALPHABET = string.ascii_lowercase + string.digits
+_ID = re.compile(rf"[a-z0-9]{{{ID_LENGTH}}}")
 
 
 class NotWantedError(Exception):
@@ -309,7 +311,17 @@ class LeaseWork:
 
     async def _delete_secret(self, lease: Lease) -> None:
         known = next((one.secret_uid for one in (lease, *self._siblings(lease)) if one.secret_uid), "")
-        await leasesecrets.delete(self._urgent, lease, known_uid=known)
+        await leasesecrets.delete(self._urgent, lease, known_uid=known, is_over=self._is_over)
+
+    async def _is_over(self, lease_id: str) -> bool:
+        """Says whether a lease is off the books or on its way; read past the mirror, which may lack the newest."""
+        if not _ID.fullmatch(lease_id):
+            return True
+        try:
+            found = await self._records.read(self._urgent, lease_id)
+        except InvalidRecord:
+            return True
+        return found is None or found.state in (State.RETIRING, State.CONFIRMING)
 
     def _siblings(self, lease: Lease) -> list[Lease]:
         """The agent's leases of the same credential, the newest first: they share a Secret."""

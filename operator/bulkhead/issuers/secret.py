@@ -113,11 +113,16 @@ class SecretCopies:
         )
 
     async def renew(self, handle: Handle, *, until: datetime) -> datetime:
-        """Lets the copy live on, if its source still exists."""
+        """Lets the copy live on, if its source still is what was copied."""
         try:
-            await self._read(handle)
+            source = await self._read(handle)
         except Refused as gone:
             raise NotRenewable(gone.message) from None
+        # Which keys were copied no handle says, and what was in them nothing may: any change may have withdrawn them.
+        if source["metadata"].get("resourceVersion") != handle.get(VERSION):
+            raise NotRenewable(
+                f"Secret {handle[SECRET]} has changed since it was copied; accepted is a copy of what is in it now"
+            )
         return until
 
     async def revoke(self, handle: Handle) -> None:

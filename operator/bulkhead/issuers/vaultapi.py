@@ -106,9 +106,11 @@ class Api:
         """
         answer = await self._send(method, path, token, body)
         content = _decoded(answer.body)
-        if answer.status in (200, 204) and content is not None:
+        # What stands in front of Vault answers too, and its "not found" would say that a credential is dead.
+        if content is not None and (answer.status == 204 or (answer.status == 200 and _is_response(content))):
             return content
-        if 400 <= answer.status < 500 and answer.status != 429 and content is not None:
+        is_no = _is_error(content) or _is_response(content)
+        if 400 <= answer.status < 500 and answer.status != 429 and content is not None and is_no:
             raise Rejected(status=answer.status, meaning=_meaning(answer.status, content))
         raise Unavailable(self._trouble(answer, content), retry_after=answer.retry_after)
 
@@ -140,7 +142,7 @@ class Api:
             )
         if answer.status == 429:
             return f"{who} takes no more requests for now (HTTP status 429)"
-        if content is None:
+        if content is None or not (_is_error(content) or _is_response(content)):
             return f"{who} answered HTTP status {answer.status} with something that is not Vault's JSON"
         if "sealed" in _words(content):
             return f"{who} is sealed: somebody has to unseal it"
@@ -158,6 +160,16 @@ def _decoded(body: bytearray | None) -> dict[str, Any] | None:
     except (ValueError, RecursionError):
         return None
     return content if isinstance(content, dict) else None
+
+
+def _is_response(content: Mapping[str, Any] | None) -> bool:
+    """Whether an object has what Vault puts into every answer that is more than an error."""
+    return content is not None and isinstance(content.get("request_id"), str)
+
+
+def _is_error(content: Mapping[str, Any] | None) -> bool:
+    """Whether an object is what Vault answers to what it does not do."""
+    return content is not None and isinstance(content.get("errors"), list)
 
 
 def _meaning(status: int, content: Mapping[str, Any]) -> str:

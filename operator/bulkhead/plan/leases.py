@@ -234,7 +234,7 @@ def _keep(held: Holding, wish: Asked, agenda: _Agenda, books: Books, *, now: dat
     if agenda.may_issue(wish, leaseschedule.due_at(held, wish, books)):
         # A Secret that is being taken away must be gone before the next one is written under its name.
         going = any(("revoke", one.id) in books.busy for one in held.leases)
-        if not going and leaseschedule.leftovers(held) < leaseschedule.MOST_LEFTOVERS:
+        if not going and leaseschedule.leftovers(held, now=now) < leaseschedule.MOST_LEFTOVERS:
             agenda.prepare.append(wish)
     ends = leaseschedule.lives_until(held)
     if ends is not None:
@@ -271,8 +271,8 @@ def _let_go(held: Holding, agenda: _Agenda, books: Books, *, now: datetime) -> N
             agenda.retire.append(replace(lease, state=State.RETIRING, revoke_at=now + leaseschedule.OVERLAP))
         elif agenda.when(("revoke", lease.id), lease.revoke_at or lease.prepared_at):
             due.append(lease)
-    # The Secret goes with the last of them.
-    last = len(due) == len(held.leases)
+    # The Secret goes with the last of them; one that is being revoked already may have been told to leave it.
+    last = all(one in due or ("revoke", one.id) in books.busy for one in held.leases)
     agenda.revoke.extend(Ending(lease=lease, with_secret=last) for lease in due)
 
 

@@ -158,15 +158,22 @@ def renewal(lease: Lease, held: Holding, books: Books, *, now: datetime) -> tupl
             return None
         needed = most
     else:
-        needed = min(revoked_at(lease, held) or most, most)
+        # Also beyond what it may live at most: after an outage it is at its end when the next one is delivered at last.
+        needed = revoked_at(lease, held) or most
     starts = ends - ttl * RENEWED_AT
     until = min(needed, max(now, starts) + ttl)
     return (starts, until) if needed > ends and until - ends >= LEAST_GAIN else None
 
 
-def leftovers(held: Holding) -> int:
-    """Counts the leases that came to nothing and are not revoked even once, though they should be."""
-    return sum(one.issued_at is None and one.state is State.RETIRING for one in held.leases) + len(held.orphans)
+def leftovers(held: Holding, *, now: datetime) -> int:
+    """Counts the leases that came to nothing and are not revoked even once, though they should be.
+
+    An orphan that is kept, because it may be in the Secret, is in nobody's way: counted, three crashes would leave an
+    agent without a new lease for as long as these may live.
+    """
+    retiring = sum(one.issued_at is None and one.state is State.RETIRING for one in held.leases)
+    due = (revoked_at(one, held) for one in held.orphans)
+    return retiring + sum(at is not None and at <= now for at in due)
 
 
 def names(asked: Iterable[Asked], books: Books) -> tuple[str, ...]:

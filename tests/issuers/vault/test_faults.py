@@ -191,9 +191,10 @@ NONSENSE = {
     "a web page": b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 13\r\n\r\n<html></html>",
     "a list": b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]",
     "a nest": b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + b"[" * 100_000,
-    "another object": b'HTTP/1.1 200 OK\r\nContent-Length: 13\r\n\r\n{"auth": "a"}',
+    "another object": b'HTTP/1.1 200 OK\r\nContent-Length: 32\r\n\r\n{"request_id": "a", "auth": "a"}',
     "a login without an accessor": (
-        f'HTTP/1.1 200 OK\r\nContent-Length: {27 + len(TOKEN) + 4}\r\n\r\n{{"auth": {{"client_token": "{TOKEN}"}} }}'
+        f"HTTP/1.1 200 OK\r\nContent-Length: {46 + len(TOKEN) + 4}\r\n\r\n"
+        f'{{"request_id": "a", "auth": {{"client_token": "{TOKEN}"}} }}'
     ).encode(),
     "no end": b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + b"a" * (2 << 20),
     "headers without end": b"HTTP/1.1 200 OK\r\n" + b"X-A: a\r\n" * 50_000,
@@ -202,6 +203,10 @@ NONSENSE = {
     ).encode(),
     "an error of a proxy": b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 3\r\n\r\nno\n",
     "a page not found": b"HTTP/1.1 404 Not Found\r\nContent-Length: 3\r\n\r\nno\n",
+    "a gateway without a route": b'HTTP/1.1 404 Not Found\r\nContent-Length: 23\r\n\r\n{"message": "no route"}',
+    "a gateway with errors of its own": b'HTTP/1.1 404 Not Found\r\nContent-Length: 16\r\n\r\n{"errors": "no"}',
+    "a gateway that says no": b'HTTP/1.1 403 Forbidden\r\nContent-Length: 29\r\n\r\n{"data": {"error": "denied"}}',
+    "a page of maintenance": b'HTTP/1.1 200 OK\r\nContent-Length: 25\r\n\r\n{"status": "maintenance"}',
 }
 
 
@@ -258,8 +263,12 @@ async def test_renewing_at_a_vault_that_fails_says_nothing_about_the_lease(doors
             await doors.open(address=address).renew(HANDLE, until=datetime.now(UTC) + timedelta(seconds=600))
 
 
-LOGIN = {"auth": {"client_token": TOKEN, "accessor": "anaccessor", "lease_duration": 1800, "renewable": True}}
+LOGIN = {
+    "request_id": "one",
+    "auth": {"client_token": TOKEN, "accessor": "anaccessor", "lease_duration": 1800, "renewable": True},
+}
 GOOD = {
+    "request_id": "another",
     "lease_id": "database/creds/reader/a",
     "lease_duration": 900,
     "renewable": True,
@@ -283,10 +292,19 @@ ODD = {
 
 
 @asynccontextmanager
-async def pretending(read: Mapping[str, Any]) -> AsyncIterator[str]:
-    """A server that lets everybody in and answers reads with an object of the test's; its address."""
+async def pretending(
+    read: Mapping[str, Any] = GOOD, *, revoked: tuple[int, Mapping[str, Any]] = (200, LOGIN)
+) -> AsyncIterator[str]:
+    """A server that lets everybody in; its address.
+
+    Args:
+        read: the object that it answers reads with.
+        revoked: status and object that it answers revocations with.
+    """
 
     async def answer(request: web.Request) -> web.Response:
+        if "revoke" in request.path:
+            return web.json_response(revoked[1], status=revoked[0])
         return web.json_response(read if request.method == "GET" else LOGIN)
 
     app = web.Application()
@@ -310,6 +328,32 @@ async def test_an_answer_that_cannot_be_a_lease_is_not_taken_for_one(
         with pytest.raises(kind, match=message) as caught:
             await lease(doors.open(address=address))
     assert TOKEN not in repr(caught.value)
+
+
+FOREIGN: dict[str, tuple[int, Mapping[str, Any]]] = {
+    "no route": (404, {"message": "no route"}),
+    "errors that are no list": (404, {"errors": "no such lease not found"}),
+    "a word of Vault's": (400, {"message": "lease not found"}),
+    "maintenance": (200, {"status": "maintenance"}),
+    "nothing": (200, {}),
+}
+
+
+@pytest.mark.parametrize("revoked", FOREIGN.values(), ids=FOREIGN)
+async def test_what_stands_in_front_of_vault_cannot_say_that_a_lease_is_revoked(
+    doors: Doors, revoked: tuple[int, Mapping[str, Any]]
+) -> None:
+    async with pretending(revoked=revoked) as address:
+        with pytest.raises(Unavailable, match="something that is not Vault's JSON"):
+            await doors.open(address=address).revoke(HANDLE)
+
+
+@pytest.mark.parametrize("revoked", [(404, {"errors": []}), (400, {"errors": ["lease not found"]})])
+async def test_a_lease_that_vault_does_not_know_is_revoked(
+    doors: Doors, revoked: tuple[int, Mapping[str, Any]]
+) -> None:
+    async with pretending(revoked=revoked) as address:
+        await doors.open(address=address).revoke(HANDLE)
 
 
 async def test_data_that_is_no_text_is_delivered_as_json(doors: Doors) -> None:

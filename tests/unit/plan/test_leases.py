@@ -160,6 +160,11 @@ RUNNING: dict[str, tuple[Books, float, dict[str, Any]]] = {
         {"extend": [(FIRST, 253)]},
     ),
     "it lives until the new one is surely read": (books(lease(life=300), lease(SECOND, issued=133)), 150, {}),
+    "it was renewed to the last when it was replaced, and lives until the new one is surely read": (
+        books(lease(life=1800), lease(SECOND, issued=1790)),
+        1791,
+        {"extend": [(FIRST, 1910)]},
+    ),
     "what an earlier spec asked for is not renewed": (
         books(lease(source={"role": "writer"}), attempts=ISSUE),
         700,
@@ -244,6 +249,12 @@ def test_what_nobody_asks_for_any_more_retires_and_its_secret_goes_with_the_last
     assert [one.with_secret for one in plan(retired, wanted=(), now=130).revoke] == [True]
 
 
+def test_the_secret_goes_with_what_is_revoked_last_also_while_another_is_being_revoked() -> None:
+    left = [lease(name, state=State.RETIRING, revoke_at=at(5)) for name in (FIRST, SECOND)]
+    made = plan(books(*left, busy=frozenset({("revoke", FIRST)})), wanted=(), now=5)
+    assert [(one.lease.id, one.with_secret) for one in made.revoke] == [(SECOND, True)]
+
+
 def test_what_is_asked_for_again_is_issued_only_when_its_secret_is_surely_gone() -> None:
     going = books(replace(lease(), state=State.RETIRING, revoke_at=at(5)), busy=frozenset({("revoke", FIRST)}))
     assert not plan(going, now=6).prepare
@@ -255,6 +266,13 @@ def test_an_issuer_that_is_down_does_not_fill_the_books() -> None:
     waiting = {("revoke", one.id): failed(now=50, asked=None) for one in left}
     assert plan(books(*left[:2], attempts=waiting), now=1).prepare
     assert not plan(books(*left, attempts=waiting), now=1).prepare
+
+
+def test_crashes_while_a_lease_was_issued_keep_nobody_from_issuing_the_next() -> None:
+    orphans = [prepared(f"{number:012d}", when=601 + number) for number in range(3)]
+    assert plan(books(lease(), *orphans), now=700).prepare
+    # By then they are to be revoked: what fails is the issuer, and with one for each try it would fill the books.
+    assert not plan(books(lease(life=1800), *orphans), now=601 + 2 + 900).prepare
 
 
 FINALIZERS: dict[str, tuple[Books, bool, dict[str, Any], tuple[bool, bool]]] = {
