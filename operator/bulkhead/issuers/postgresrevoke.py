@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import suppress
 
 from psycopg import AsyncConnection, errors
 from psycopg.sql import SQL, Identifier, Literal
@@ -110,8 +111,11 @@ class Revocation:
                 SQL("ALTER ROLE {} NOLOGIN CONNECTION LIMIT 0 PASSWORD NULL VALID UNTIL '-infinity'").format(role)
             )
             await connection.execute(SQL("SET LOCAL client_min_messages TO error"))
-            for template in memberships:
-                await connection.execute(SQL("REVOKE {} FROM {}").format(Identifier(template), role))
+            for group in memberships:
+                # What somebody else granted may not be this one's to take: it goes with the role, and shuts no less.
+                with suppress(errors.InsufficientPrivilege):
+                    async with connection.transaction():
+                        await connection.execute(SQL("REVOKE {} FROM {}").format(Identifier(group), role))
             # Only its members may end a role's sessions and remove what it made. This goes with the role.
             await connection.execute(SQL("GRANT {} TO CURRENT_USER").format(role) + options)
 

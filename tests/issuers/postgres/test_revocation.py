@@ -134,6 +134,22 @@ async def test_a_role_that_was_made_a_member_of_it_keeps_nothing(issuer: Postgre
     assert gone(server, credential)
 
 
+async def test_a_membership_that_only_others_can_take_away_goes_with_the_role(issuer: Postgres, server: Server) -> None:
+    credential = await issued(issuer, request(server.template()))
+    role = credential.handle["role"]
+    # Before 16 whoever has CREATEROLE may take away any membership but that of a superuser.
+    attribute = "NOSUPERUSER" if server.version >= 16 else "SUPERUSER"
+    server.ask(f"CREATE ROLE reporting {attribute}; GRANT reporting TO {role}")
+    try:
+        async with await entered(credential) as session:
+            await issuer.revoke(credential.handle)
+            assert await ended(session)
+        assert "failed" in await refused(credential)
+        assert gone(server, credential)
+    finally:
+        server.ask("DROP ROLE reporting")
+
+
 async def test_what_others_granted_it_is_named_and_it_is_shut_all_the_same(issuer: Postgres, server: Server) -> None:
     credential = await issued(issuer, request(server.template()))
     role = credential.handle["role"]
