@@ -17,6 +17,9 @@ LOCK_SECONDS = 4
 IDLE_SECONDS = 10
 """What the server gives an open transaction whose client fell silent."""
 
+LEASE_ROLE = "^bulkhead_[a-z0-9]{8}_[a-z0-9]{12}$"
+"""What the names of leases' roles match, here and at the server."""
+
 _LONGEST = 200
 
 

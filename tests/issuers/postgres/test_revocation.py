@@ -41,6 +41,8 @@ DOINGS = {
 
 SESSIONS = "SELECT state FROM pg_stat_activity WHERE usename = %s"
 
+MEMBERSHIPS = "SELECT m.* FROM pg_auth_members m JOIN pg_roles r ON r.oid = m.roleid WHERE r.rolname = %s ORDER BY m"
+
 UNSEEN = (
     "SELECT l.pid FROM pg_locks l LEFT JOIN pg_stat_activity a USING (pid) WHERE l.locktype = 'virtualxid' "
     "AND (a.pid IS NULL OR a.usesysid IS NULL AND a.backend_type = 'client backend')"
@@ -124,6 +126,45 @@ async def test_what_it_made_in_another_database_is_removed(issuer: Postgres, ser
     assert await ended(elsewhere)
     assert gone(server, credential)
     assert server.ask("SELECT count(*) FROM pg_largeobject_metadata", database="postgres") == [(0,)]
+
+
+GIFTS = {
+    "a large object": "SELECT lo_create(4711); GRANT SELECT ON LARGE OBJECT 4711 TO {0}",
+    "to pass on": "SELECT lo_create(4711); GRANT ALL ON LARGE OBJECT 4711 TO {0} WITH GRANT OPTION",
+    "a temporary table": "CREATE TEMP TABLE t (n integer); GRANT SELECT ON t TO {0}",
+    "a column": "CREATE TEMP TABLE t (n integer); GRANT SELECT (n) ON t TO {0}",
+    "tables to come": "ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO {0}",
+}
+
+
+@pytest.mark.parametrize("database", ["shop", "postgres"])
+@pytest.mark.parametrize("gift", GIFTS.values(), ids=GIFTS)
+async def test_what_another_lease_gave_it_does_not_keep_it(
+    gift: str, database: str, issuer: Postgres, server: Server
+) -> None:
+    giver, credential = [await issued(issuer, request(server.template())) for _ in range(2)]
+    async with await entered(giver, dbname=database) as session:
+        for statement in gift.format(credential.handle["role"]).split("; "):
+            await session.execute(statement.encode())
+        before = server.ask(MEMBERSHIPS, giver.handle["role"])
+        await issuer.revoke(credential.handle)
+        assert gone(server, credential)
+        assert server.ask(MEMBERSHIPS, giver.handle["role"]) == before
+        await session.execute("SELECT 1")
+    await (await entered(giver)).close()
+    await issuer.revoke(giver.handle)
+    assert gone(server, giver)
+
+
+async def test_two_leases_that_gave_each_other_rights_can_be_revoked_at_once(issuer: Postgres, server: Server) -> None:
+    one, other = pair = [await issued(issuer, request(server.template())) for _ in range(2)]
+    for giver, taker in ((one, other), (other, one)):
+        async with await entered(giver) as session:
+            [(made,)] = await (await session.execute("SELECT lo_create(0)")).fetchall()
+            role = taker.handle["role"]
+            await session.execute(f"GRANT SELECT ON LARGE OBJECT {made} TO {role}".encode())
+    await asyncio.gather(*(issuer.revoke(credential.handle) for credential in pair * 3))
+    assert [gone(server, credential) for credential in pair] == [True, True]
 
 
 async def test_a_role_that_was_made_a_member_of_it_keeps_nothing(issuer: Postgres, server: Server) -> None:
