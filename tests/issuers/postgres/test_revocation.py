@@ -196,7 +196,9 @@ async def test_what_others_granted_it_is_named_and_it_is_shut_all_the_same(issue
     role = credential.handle["role"]
     server.ask(f"GRANT SELECT ON salaries TO {role}")
     async with await entered(credential) as session:
-        with pytest.raises(IssuerError, match=r"privileges for table salaries; .* revoke what others granted to it"):
+        with pytest.raises(
+            IssuerError, match=r"privileges for table public\.salaries; .* revoke what others granted to it"
+        ):
             await issuer.revoke(credential.handle)
         assert await ended(session)
     assert "failed" in await refused(credential)

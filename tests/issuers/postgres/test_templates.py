@@ -30,18 +30,21 @@ REFUSED = {
     "createdb": ("ALTER ROLE {0} CREATEDB", "has CREATEDB"),
     "replication": ("ALTER ROLE {0} REPLICATION", "has REPLICATION"),
     "bypassrls": ("ALTER ROLE {0} BYPASSRLS", "has BYPASSRLS"),
-    "owns a table": ("CREATE TABLE t_{0} (); ALTER TABLE t_{0} OWNER TO {0}", "owns table t_{0}"),
+    "owns a table": ("CREATE TABLE t_{0} (); ALTER TABLE t_{0} OWNER TO {0}", "owns table public.t_{0}"),
     "owns a schema": ("CREATE SCHEMA s_{0} AUTHORIZATION {0}", "owns schema s_{0}"),
     "owns a database": ("ALTER DATABASE spare OWNER TO {0}", "owns database spare"),
     "creates in a schema": ("GRANT CREATE ON SCHEMA public TO {0}", "has CREATE on schema public"),
     "creates schemas": ("GRANT CREATE ON DATABASE shop TO {0}", "has CREATE on database shop"),
     "creates in another database": ("GRANT CREATE ON DATABASE spare TO {0}", "has CREATE on database spare"),
     "uses a tablespace": ("GRANT CREATE ON TABLESPACE pg_default TO {0}", "has CREATE on tablespace pg_default"),
-    "all on a table": ("GRANT ALL ON orders TO {0}", "has TRIGGER on table orders"),
-    "triggers": ("GRANT TRIGGER ON orders TO {0}", "has TRIGGER on table orders"),
-    "foreign keys": ("GRANT REFERENCES ON orders TO {0}", "has REFERENCES on table orders"),
-    "foreign keys to a column": ("GRANT REFERENCES (id) ON orders TO {0}", "has REFERENCES on column orders.id"),
-    "passes on": ("GRANT SELECT ON orders TO {0} WITH GRANT OPTION", "has SELECT on table orders and may pass it on"),
+    "all on a table": ("GRANT ALL ON orders TO {0}", "has TRIGGER on table public.orders"),
+    "triggers": ("GRANT TRIGGER ON orders TO {0}", "has TRIGGER on table public.orders"),
+    "foreign keys": ("GRANT REFERENCES ON orders TO {0}", "has REFERENCES on table public.orders"),
+    "foreign keys to a column": ("GRANT REFERENCES (id) ON orders TO {0}", "has REFERENCES on column public.orders.id"),
+    "passes on": (
+        "GRANT SELECT ON orders TO {0} WITH GRANT OPTION",
+        "has SELECT on table public.orders and may pass it on",
+    ),
     "takes members": (
         "CREATE ROLE base_{0}; GRANT base_{0} TO {0} WITH ADMIN OPTION",
         "may make others members of base_{0}",
@@ -95,7 +98,7 @@ REFUSED = {
     ),
     "by way of an owner": (
         "CREATE ROLE base_{0}; CREATE TABLE t_{0} (); ALTER TABLE t_{0} OWNER TO base_{0}; GRANT base_{0} TO {0}",
-        "owns table t_{0} (as base_{0})",
+        "owns table public.t_{0} (as base_{0})",
     ),
 }
 
@@ -185,7 +188,7 @@ async def test_maintaining_tables_is_refused(issuer: Postgres, server: Server) -
     if server.version < 17:
         return  # there was no such privilege
     template = server.template("GRANT MAINTAIN ON orders TO {0}")
-    with pytest.raises(Refused, match="has MAINTAIN on table orders"):
+    with pytest.raises(Refused, match=r"has MAINTAIN on table public\.orders"):
         await issued(issuer, request(template))
 
 
