@@ -23,6 +23,8 @@ ATTEMPTS = 8
 """How often two revocations of one role may get in each other's way."""
 ENDING_SECONDS = 6.0
 """For sessions to end that were told to."""
+UNLINKED_AT_ONCE = 1000
+"""Large objects. A server with the settings it comes with has room for some 6400 locks, for everybody together."""
 
 _COLLISIONS = (
     errors.InternalError_,
@@ -205,6 +207,7 @@ class Revocation:
         Other leases may have given the role rights on what is theirs, and only their members can take such away. What
         makes this one's session a member of them is never committed, so nobody else comes across it.
         """
+        await self._unlink(connection, oid)
         async with connection.transaction():
             await connection.execute(SQL("SET LOCAL client_min_messages TO error"))
             cursor = await connection.execute(_GIVERS, {"role": oid, "pattern": LEASE_ROLE})
@@ -214,6 +217,25 @@ class Revocation:
             await connection.execute(SQL("DROP OWNED BY {}").format(Identifier(self._role)))
             for giver in givers:
                 await connection.execute(SQL("REVOKE {} FROM CURRENT_USER").format(giver))
+
+    @staticmethod
+    async def _unlink(connection: AsyncConnection, oid: int) -> None:
+        """Removes the role's large objects, some at a time: each takes a lock, and the server has room for so many.
+
+        What is removed stays removed, so a revocation that takes too long is gone on with by the next.
+        """
+        removed = 1
+        while removed:
+            try:
+                cursor = await connection.execute(
+                    "SELECT count(lo_unlink(oid)) FROM "
+                    "(SELECT oid FROM pg_largeobject_metadata WHERE lomowner = %s LIMIT %s) AS found",
+                    (oid, UNLINKED_AT_ONCE),
+                )
+            except errors.UndefinedObject:
+                continue  # another revocation was quicker
+            row = await cursor.fetchone()
+            removed = row[0] if row else 0
 
     @staticmethod
     def _options(connection: AsyncConnection) -> SQL:

@@ -118,6 +118,18 @@ async def test_a_transaction_prepared_for_two_phases_is_rolled_back(issuer: Post
     assert server.ask("SELECT pieces FROM orders WHERE id = 3") == [(10,)]
 
 
+@pytest.mark.parametrize("database", ["shop", "postgres"])
+async def test_more_large_objects_than_the_server_has_locks_for_are_removed(
+    database: str, issuer: Postgres, server: Server
+) -> None:
+    credential = await issued(issuer, request(server.template()))
+    async with await entered(credential, dbname=database) as session:
+        await session.execute("SELECT count(lo_create(0)) FROM generate_series(1, 30000)")
+    await asyncio.gather(*(issuer.revoke(credential.handle) for _ in range(2)))
+    assert gone(server, credential)
+    assert server.ask("SELECT count(*) FROM pg_largeobject_metadata", database=database) == [(0,)]
+
+
 async def test_what_it_made_in_another_database_is_removed(issuer: Postgres, server: Server) -> None:
     credential = await issued(issuer, request(server.template()))
     elsewhere = await entered(credential, dbname="postgres")
