@@ -23,7 +23,7 @@ from psycopg.sql import SQL, Composed, Identifier, Literal
 from bulkhead.issuers import postgresrights
 from bulkhead.issuers.base import Credential, Handle, NotRenewable, Refused, Request, Unavailable
 from bulkhead.issuers.postgresrevoke import Revocation
-from bulkhead.issuers.postgressession import explained, session
+from bulkhead.issuers.postgressession import LEASE_ROLE, explained, session
 from bulkhead.issuers.postgressettings import VERIFYING, PostgresSettings
 from bulkhead.plan.mounts import CREDENTIALS_PATH
 
@@ -32,7 +32,7 @@ ROLE = "role"
 
 CA_FILE = "ca.crt"
 
-_LEASE_ROLE = re.compile(r"bulkhead_[a-z0-9]{8}_[a-z0-9]{12}")
+_LEASE_ROLE = re.compile(LEASE_ROLE)
 _INSTALLATION = re.compile(r"[a-z0-9]{8}")
 
 

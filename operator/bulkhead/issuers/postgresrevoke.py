@@ -9,18 +9,22 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import suppress
+from typing import LiteralString
 
 from psycopg import AsyncConnection, errors
 from psycopg.sql import SQL, Identifier, Literal
 
 from bulkhead.issuers.base import IssuerError, Unavailable
-from bulkhead.issuers.postgressession import explained, session
+from bulkhead.issuers.postgressession import LEASE_ROLE, explained, session
 from bulkhead.issuers.postgressettings import PostgresSettings
 
 ATTEMPTS = 8
 """How often two revocations of one role may get in each other's way."""
 ENDING_SECONDS = 6.0
 """For sessions to end that were told to."""
+UNLINKED_AT_ONCE = 1000
+"""Large objects. A server with the settings it comes with has room for some 6400 locks, for everybody together."""
 
 _COLLISIONS = (
     errors.InternalError_,
@@ -31,6 +35,18 @@ _COLLISIONS = (
     errors.DeadlockDetected,
 )
 """What the loser of two revocations at once is told: "tuple concurrently updated", "role does not exist", and so on."""
+
+_GIVERS: LiteralString = """
+SELECT DISTINCT r.rolname FROM pg_shdepend given JOIN pg_shdepend owned USING (dbid, classid, objid)
+JOIN pg_roles r ON r.oid = owned.refobjid
+WHERE given.refclassid = 'pg_authid'::regclass AND given.refobjid = %(role)s AND given.deptype = 'a'
+AND owned.refclassid = 'pg_authid'::regclass AND owned.deptype = 'o'
+AND given.dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
+AND r.rolname ~ %(pattern)s AND NOT pg_has_role(r.oid, 'USAGE')
+ORDER BY r.rolname
+"""
+"""The leases that gave the role rights here, without those that this session is a member of already: what another
+revocation made it, that one needs, and a superuser needs nothing."""
 
 
 class Revocation:
@@ -99,7 +115,6 @@ class Revocation:
 
     async def _shut(self, connection: AsyncConnection, oid: int) -> None:
         """Lets nobody in any more, and takes the template's rights from whoever is in."""
-        options = SQL(" WITH INHERIT TRUE, SET TRUE") if connection.info.server_version >= 160000 else SQL("")
         role = Identifier(self._role)
         cursor = await connection.execute(
             "SELECT r.rolname FROM pg_auth_members m JOIN pg_roles r ON r.oid = m.roleid WHERE m.member = %s", (oid,)
@@ -110,10 +125,13 @@ class Revocation:
                 SQL("ALTER ROLE {} NOLOGIN CONNECTION LIMIT 0 PASSWORD NULL VALID UNTIL '-infinity'").format(role)
             )
             await connection.execute(SQL("SET LOCAL client_min_messages TO error"))
-            for template in memberships:
-                await connection.execute(SQL("REVOKE {} FROM {}").format(Identifier(template), role))
+            for group in memberships:
+                # What somebody else granted may not be this one's to take: it goes with the role, and shuts no less.
+                with suppress(errors.InsufficientPrivilege):
+                    async with connection.transaction():
+                        await connection.execute(SQL("REVOKE {} FROM {}").format(Identifier(group), role))
             # Only its members may end a role's sessions and remove what it made. This goes with the role.
-            await connection.execute(SQL("GRANT {} TO CURRENT_USER").format(role) + options)
+            await connection.execute(SQL("GRANT {} TO CURRENT_USER").format(role) + self._options(connection))
 
     async def _end_sessions(self, connection: AsyncConnection, oid: int) -> None:
         """Ends every session of the role, also those that are still being opened.
@@ -176,10 +194,50 @@ class Revocation:
             "LEFT JOIN pg_database d ON d.oid = s.dbid WHERE s.refclassid = 'pg_authid'::regclass AND s.refobjid = %s",
             (oid,),
         )
-        remove = SQL("DROP OWNED BY {}").format(Identifier(self._role))
         for (database,) in await cursor.fetchall():
             if database == connection.info.dbname:
-                await connection.execute(remove)
+                await self._remove_here(connection, oid)
                 continue
             async with session(self._settings, name="bulkhead revokes", database=database) as there:
-                await there.execute(remove)
+                await self._remove_here(there, oid)
+
+    async def _remove_here(self, connection: AsyncConnection, oid: int) -> None:
+        """Removes what there is in the session's database.
+
+        Other leases may have given the role rights on what is theirs, and only their members can take such away. What
+        makes this one's session a member of them is never committed, so nobody else comes across it.
+        """
+        await self._unlink(connection, oid)
+        async with connection.transaction():
+            await connection.execute(SQL("SET LOCAL client_min_messages TO error"))
+            cursor = await connection.execute(_GIVERS, {"role": oid, "pattern": LEASE_ROLE})
+            givers = [Identifier(name) for (name,) in await cursor.fetchall()]
+            for giver in givers:
+                await connection.execute(SQL("GRANT {} TO CURRENT_USER").format(giver) + self._options(connection))
+            await connection.execute(SQL("DROP OWNED BY {}").format(Identifier(self._role)))
+            for giver in givers:
+                await connection.execute(SQL("REVOKE {} FROM CURRENT_USER").format(giver))
+
+    @staticmethod
+    async def _unlink(connection: AsyncConnection, oid: int) -> None:
+        """Removes the role's large objects, some at a time: each takes a lock, and the server has room for so many.
+
+        What is removed stays removed, so a revocation that takes too long is gone on with by the next.
+        """
+        removed = 1
+        while removed:
+            try:
+                cursor = await connection.execute(
+                    "SELECT count(lo_unlink(oid)) FROM "
+                    "(SELECT oid FROM pg_largeobject_metadata WHERE lomowner = %s LIMIT %s) AS found",
+                    (oid, UNLINKED_AT_ONCE),
+                )
+            except errors.UndefinedObject:
+                continue  # another revocation was quicker
+            row = await cursor.fetchone()
+            removed = row[0] if row else 0
+
+    @staticmethod
+    def _options(connection: AsyncConnection) -> SQL:
+        """How the session makes itself a member of a role."""
+        return SQL(" WITH INHERIT TRUE, SET TRUE") if connection.info.server_version >= 160000 else SQL("")

@@ -16,6 +16,8 @@ from typing import Final, LiteralString
 
 from psycopg import AsyncConnection
 
+from bulkhead.issuers.postgressession import LEASE_ROLE
+
 ACCEPTED: Final[Mapping[str, tuple[str, ...]]] = {
     "table": ("SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE"),
     "column": ("SELECT", "INSERT", "UPDATE"),
@@ -25,10 +27,11 @@ ACCEPTED: Final[Mapping[str, tuple[str, ...]]] = {
     "function": ("EXECUTE",),
     "type": ("USAGE",),
     "language": ("USAGE",),
-    "large object": ("SELECT", "UPDATE"),
 }
 """Kind of object to the privileges on it that are about data. `TRIGGER`, `REFERENCES` and `MAINTAIN` on tables and
 `CREATE` on anything are about the schema; tablespaces, foreign servers and parameters have nothing that is about data.
+What a lease owns, what is temporary, large objects and the default privileges of those who may create nothing do not
+count: any lease can make such things and give rights on them, and would have every template of the server refused.
 """
 
 SHOWN: Final = 6
@@ -42,6 +45,16 @@ WITH RECURSIVE held (oid) AS (
 )
 """
 """The template and all that it is a member of, however far."""
+
+_TEMPORARY: LiteralString = "(pg_identify_object(s.classid, s.objid, s.objsubid)).schema ~ '^pg_temp(_[0-9]+)?$'"
+
+_NOT_OF_A_LEASE: LiteralString = """
+AND s.classid <> 'pg_largeobject'::regclass AND NOT EXISTS (
+    SELECT FROM pg_shdepend own JOIN pg_roles lease ON lease.oid = own.refobjid
+    WHERE own.refclassid = 'pg_authid'::regclass AND own.deptype = 'o' AND lease.rolname ~ %(leases)s
+    AND (own.dbid, own.classid, own.objid) = (s.dbid, s.classid, s.objid))
+"""
+"""Of what is in another database nothing is known but its kind and its owner."""
 
 _ATTRIBUTES: LiteralString = (
     _HELD
@@ -66,26 +79,37 @@ SELECT r.rolname, CASE WHEN s.dbid IN (0, d.oid) THEN 'owns ' || pg_describe_obj
     ELSE 'owns objects in database ' || other.datname END
 FROM pg_shdepend s JOIN held ON s.refobjid = held.oid JOIN pg_roles r ON r.oid = held.oid
 JOIN pg_database d ON d.datname = current_database() LEFT JOIN pg_database other ON other.oid = s.dbid
-WHERE s.refclassid = 'pg_authid'::regclass AND s.deptype = 'o'
+WHERE s.refclassid = 'pg_authid'::regclass AND s.deptype = 'o' AND s.classid <> 'pg_default_acl'::regclass
+AND NOT (s.dbid = d.oid AND coalesce("""
+    + _TEMPORARY
+    + """, false))"""
+    + _NOT_OF_A_LEASE
+    + """
 UNION
 SELECT r.rolname, 'has privileges in database ' || other.datname || ', which cannot be checked from here'
 FROM pg_shdepend s JOIN held ON s.refobjid = held.oid JOIN pg_roles r ON r.oid = held.oid
 JOIN pg_database other ON other.oid = s.dbid
 WHERE s.refclassid = 'pg_authid'::regclass AND s.deptype = 'a' AND other.datname <> current_database()
-LIMIT 20
 """
+    + _NOT_OF_A_LEASE
+    + "LIMIT 20"
 )
 
 _PRIVILEGES: LiteralString = (
-    _HELD  # noqa: S608 (both parts are written here)
+    _HELD  # noqa: S608 (all parts are written here)
     + """, named AS (
     SELECT s.classid, s.objid, s.objsubid FROM pg_shdepend s JOIN held ON s.refobjid = held.oid
     WHERE s.refclassid = 'pg_authid'::regclass AND s.deptype = 'a'
     AND s.dbid IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))
+    AND NOT coalesce("""
+    + _TEMPORARY
+    + """, false)"""
+    + _NOT_OF_A_LEASE
+    + """
 ), lists (kind, name, acl, own) AS (
     SELECT CASE c.relkind WHEN 'S' THEN 'sequence' ELSE 'table' END, c.oid::regclass::text, c.relacl,
         c.relnamespace = 'pg_catalog'::regnamespace
-    FROM pg_class c WHERE c.relacl IS NOT NULL
+    FROM pg_class c WHERE c.relacl IS NOT NULL AND c.relpersistence <> 't'
     UNION ALL
     SELECT 'column', a.attrelid::regclass || '.' || a.attname, a.attacl, c.relnamespace = 'pg_catalog'::regnamespace
     FROM named n JOIN pg_attribute a ON a.attrelid = n.objid AND a.attnum = n.objsubid
@@ -106,13 +130,13 @@ _PRIVILEGES: LiteralString = (
     SELECT 'language', l.lanname, l.lanacl, false
     FROM named n JOIN pg_language l ON l.oid = n.objid WHERE n.classid = 'pg_language'::regclass
     UNION ALL
-    SELECT 'large object', o.oid::text, o.lomacl, false
-    FROM named n JOIN pg_largeobject_metadata o ON o.oid = n.objid WHERE n.classid = 'pg_largeobject'::regclass
-    UNION ALL
     SELECT CASE f.defaclobjtype WHEN 'r' THEN 'table' WHEN 'S' THEN 'sequence' WHEN 'f' THEN 'function'
         WHEN 'T' THEN 'type' WHEN 'n' THEN 'schema' ELSE 'object' END, 'to come (default privileges)',
         f.defaclacl, false
     FROM named n JOIN pg_default_acl f ON f.oid = n.objid WHERE n.classid = 'pg_default_acl'::regclass
+    AND (has_database_privilege(f.defaclrole, current_database(), 'CREATE') OR EXISTS (
+        SELECT FROM pg_namespace p WHERE p.nspname !~ '^pg_temp_' AND f.defaclnamespace IN (0, p.oid)
+        AND has_schema_privilege(f.defaclrole, p.oid, 'CREATE')))
 ), granted AS (
     SELECT l.kind, l.name, l.own, a.grantee, a.privilege_type, a.is_grantable
     FROM lists l, LATERAL aclexplode(l.acl) AS a
@@ -129,7 +153,7 @@ UNION ALL
 SELECT NULL, 'has privileges on ' || pg_describe_object(n.classid, n.objid, n.objsubid)
 FROM named n WHERE n.classid NOT IN (
     'pg_class'::regclass, 'pg_namespace'::regclass, 'pg_database'::regclass, 'pg_tablespace'::regclass,
-    'pg_proc'::regclass, 'pg_type'::regclass, 'pg_language'::regclass, 'pg_largeobject'::regclass,
+    'pg_proc'::regclass, 'pg_type'::regclass, 'pg_language'::regclass,
     'pg_default_acl'::regclass, 'pg_auth_members'::regclass)
 LIMIT 20
 """
@@ -152,6 +176,7 @@ async def excess(connection: AsyncConnection, template: str) -> tuple[str, ...]:
     pairs = [(kind, privilege) for kind, privileges in ACCEPTED.items() for privilege in privileges]
     parameters = {
         "role": template,
+        "leases": LEASE_ROLE,
         "kinds": [kind for kind, _ in pairs],
         "privileges": [privilege for _, privilege in pairs],
     }

@@ -17,6 +17,9 @@ LOCK_SECONDS = 4
 IDLE_SECONDS = 10
 """What the server gives an open transaction whose client fell silent."""
 
+LEASE_ROLE = "^bulkhead_[a-z0-9]{8}_[a-z0-9]{12}$"
+"""What the names of leases' roles match, here and at the server."""
+
 _LONGEST = 200
 
 
@@ -44,10 +47,12 @@ async def session(
         raise Unavailable(
             f"the password file {settings.password_file} cannot be read ({type(error).__name__})"
         ) from None
-    limits = {
-        "statement_timeout": STATEMENT_SECONDS,
-        "lock_timeout": LOCK_SECONDS,
-        "idle_in_transaction_session_timeout": IDLE_SECONDS,
+    chosen = {
+        "statement_timeout": f"{STATEMENT_SECONDS}s",
+        "lock_timeout": f"{LOCK_SECONDS}s",
+        "idle_in_transaction_session_timeout": f"{IDLE_SECONDS}s",
+        # Whoever may create in a schema that is searched could have this role call functions and operators of theirs.
+        "search_path": "pg_catalog,pg_temp",
     }
     connection: AsyncConnection | None = None
     told = ""
@@ -65,7 +70,7 @@ async def session(
             connect_timeout=settings.connect_timeout,
             application_name=name,
             # Only what is written here counts: the environment may have PGOPTIONS for somebody else.
-            options=" ".join(f"-c {option}={seconds}s" for option, seconds in limits.items()),
+            options=" ".join(f"-c {option}={value}" for option, value in chosen.items()),
             client_encoding="utf8",
             autocommit=True,
             prepare_threshold=None,  # each session lives for one task

@@ -222,6 +222,30 @@ async def test_a_thousand_roles_of_others_do_not_hide_ours(issuer: Postgres, ser
     await issuer.revoke(credential.handle)
 
 
+@pytest.mark.parametrize("searched", ["public", "public, pg_catalog"])
+async def test_functions_and_operators_of_others_are_not_called(
+    searched: str, issuer: Postgres, server: Server
+) -> None:
+    """As somebody would make them who may create in the schema `public`: a better match than the server's own."""
+    body = "LANGUAGE plpgsql AS $$BEGIN RAISE EXCEPTION 'called as %', current_user; END$$"
+    server.ask(
+        f"CREATE FUNCTION public.starts_with(name, text) RETURNS boolean {body};"
+        f"CREATE FUNCTION public.equal(name, name) RETURNS boolean {body};"
+        f"CREATE OPERATOR public.= (LEFTARG = name, RIGHTARG = name, FUNCTION = public.equal);"
+        f"ALTER ROLE bulkhead SET search_path TO {searched}"
+    )
+    try:
+        credential = await issued(issuer, request(server.template(), installation="eeee5555"))
+        await issuer.renew(credential.handle, until=datetime.now(UTC))
+        assert await issuer.outstanding("eeee5555") == [credential.handle]
+        await issuer.revoke(credential.handle)
+    finally:
+        server.ask(
+            "ALTER ROLE bulkhead RESET search_path; DROP FUNCTION public.starts_with(name, text);"
+            "DROP OPERATOR public.= (name, name); DROP FUNCTION public.equal(name, name)"
+        )
+
+
 async def test_a_call_that_fails_is_an_issuers_error_and_no_driver_s(issuer: Postgres) -> None:
     with pytest.raises(IssuerError):
         await issuer.outstanding("'; DROP")

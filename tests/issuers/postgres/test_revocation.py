@@ -41,6 +41,8 @@ DOINGS = {
 
 SESSIONS = "SELECT state FROM pg_stat_activity WHERE usename = %s"
 
+MEMBERSHIPS = "SELECT m.* FROM pg_auth_members m JOIN pg_roles r ON r.oid = m.roleid WHERE r.rolname = %s ORDER BY m"
+
 UNSEEN = (
     "SELECT l.pid FROM pg_locks l LEFT JOIN pg_stat_activity a USING (pid) WHERE l.locktype = 'virtualxid' "
     "AND (a.pid IS NULL OR a.usesysid IS NULL AND a.backend_type = 'client backend')"
@@ -116,6 +118,18 @@ async def test_a_transaction_prepared_for_two_phases_is_rolled_back(issuer: Post
     assert server.ask("SELECT pieces FROM orders WHERE id = 3") == [(10,)]
 
 
+@pytest.mark.parametrize("database", ["shop", "postgres"])
+async def test_more_large_objects_than_the_server_has_locks_for_are_removed(
+    database: str, issuer: Postgres, server: Server
+) -> None:
+    credential = await issued(issuer, request(server.template()))
+    async with await entered(credential, dbname=database) as session:
+        await session.execute("SELECT count(lo_create(0)) FROM generate_series(1, 30000)")
+    await asyncio.gather(*(issuer.revoke(credential.handle) for _ in range(2)))
+    assert gone(server, credential)
+    assert server.ask("SELECT count(*) FROM pg_largeobject_metadata", database=database) == [(0,)]
+
+
 async def test_what_it_made_in_another_database_is_removed(issuer: Postgres, server: Server) -> None:
     credential = await issued(issuer, request(server.template()))
     elsewhere = await entered(credential, dbname="postgres")
@@ -126,6 +140,45 @@ async def test_what_it_made_in_another_database_is_removed(issuer: Postgres, ser
     assert server.ask("SELECT count(*) FROM pg_largeobject_metadata", database="postgres") == [(0,)]
 
 
+GIFTS = {
+    "a large object": "SELECT lo_create(4711); GRANT SELECT ON LARGE OBJECT 4711 TO {0}",
+    "to pass on": "SELECT lo_create(4711); GRANT ALL ON LARGE OBJECT 4711 TO {0} WITH GRANT OPTION",
+    "a temporary table": "CREATE TEMP TABLE t (n integer); GRANT SELECT ON t TO {0}",
+    "a column": "CREATE TEMP TABLE t (n integer); GRANT SELECT (n) ON t TO {0}",
+    "tables to come": "ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO {0}",
+}
+
+
+@pytest.mark.parametrize("database", ["shop", "postgres"])
+@pytest.mark.parametrize("gift", GIFTS.values(), ids=GIFTS)
+async def test_what_another_lease_gave_it_does_not_keep_it(
+    gift: str, database: str, issuer: Postgres, server: Server
+) -> None:
+    giver, credential = [await issued(issuer, request(server.template())) for _ in range(2)]
+    async with await entered(giver, dbname=database) as session:
+        for statement in gift.format(credential.handle["role"]).split("; "):
+            await session.execute(statement.encode())
+        before = server.ask(MEMBERSHIPS, giver.handle["role"])
+        await issuer.revoke(credential.handle)
+        assert gone(server, credential)
+        assert server.ask(MEMBERSHIPS, giver.handle["role"]) == before
+        await session.execute("SELECT 1")
+    await (await entered(giver)).close()
+    await issuer.revoke(giver.handle)
+    assert gone(server, giver)
+
+
+async def test_two_leases_that_gave_each_other_rights_can_be_revoked_at_once(issuer: Postgres, server: Server) -> None:
+    one, other = pair = [await issued(issuer, request(server.template())) for _ in range(2)]
+    for giver, taker in ((one, other), (other, one)):
+        async with await entered(giver) as session:
+            [(made,)] = await (await session.execute("SELECT lo_create(0)")).fetchall()
+            role = taker.handle["role"]
+            await session.execute(f"GRANT SELECT ON LARGE OBJECT {made} TO {role}".encode())
+    await asyncio.gather(*(issuer.revoke(credential.handle) for credential in pair * 3))
+    assert [gone(server, credential) for credential in pair] == [True, True]
+
+
 async def test_a_role_that_was_made_a_member_of_it_keeps_nothing(issuer: Postgres, server: Server) -> None:
     credential = await issued(issuer, request(server.template()))
     role = credential.handle["role"]
@@ -134,12 +187,30 @@ async def test_a_role_that_was_made_a_member_of_it_keeps_nothing(issuer: Postgre
     assert gone(server, credential)
 
 
+async def test_a_membership_that_only_others_can_take_away_goes_with_the_role(issuer: Postgres, server: Server) -> None:
+    credential = await issued(issuer, request(server.template()))
+    role = credential.handle["role"]
+    # Before 16 whoever has CREATEROLE may take away any membership but that of a superuser.
+    attribute = "NOSUPERUSER" if server.version >= 16 else "SUPERUSER"
+    server.ask(f"CREATE ROLE reporting {attribute}; GRANT reporting TO {role}")
+    try:
+        async with await entered(credential) as session:
+            await issuer.revoke(credential.handle)
+            assert await ended(session)
+        assert "failed" in await refused(credential)
+        assert gone(server, credential)
+    finally:
+        server.ask("DROP ROLE reporting")
+
+
 async def test_what_others_granted_it_is_named_and_it_is_shut_all_the_same(issuer: Postgres, server: Server) -> None:
     credential = await issued(issuer, request(server.template()))
     role = credential.handle["role"]
     server.ask(f"GRANT SELECT ON salaries TO {role}")
     async with await entered(credential) as session:
-        with pytest.raises(IssuerError, match=r"privileges for table salaries; .* revoke what others granted to it"):
+        with pytest.raises(
+            IssuerError, match=r"privileges for table public\.salaries; .* revoke what others granted to it"
+        ):
             await issuer.revoke(credential.handle)
         assert await ended(session)
     assert "failed" in await refused(credential)

@@ -6,7 +6,7 @@ import pytest
 
 from bulkhead.issuers.base import Refused
 from bulkhead.issuers.postgres import Postgres
-from tests.issuers.postgres.leases import INSTALLATION, issued, request
+from tests.issuers.postgres.leases import INSTALLATION, entered, issued, request
 from tests.issuers.postgres.server import Server
 
 ACCEPTED = {
@@ -30,18 +30,21 @@ REFUSED = {
     "createdb": ("ALTER ROLE {0} CREATEDB", "has CREATEDB"),
     "replication": ("ALTER ROLE {0} REPLICATION", "has REPLICATION"),
     "bypassrls": ("ALTER ROLE {0} BYPASSRLS", "has BYPASSRLS"),
-    "owns a table": ("CREATE TABLE t_{0} (); ALTER TABLE t_{0} OWNER TO {0}", "owns table t_{0}"),
+    "owns a table": ("CREATE TABLE t_{0} (); ALTER TABLE t_{0} OWNER TO {0}", "owns table public.t_{0}"),
     "owns a schema": ("CREATE SCHEMA s_{0} AUTHORIZATION {0}", "owns schema s_{0}"),
     "owns a database": ("ALTER DATABASE spare OWNER TO {0}", "owns database spare"),
     "creates in a schema": ("GRANT CREATE ON SCHEMA public TO {0}", "has CREATE on schema public"),
     "creates schemas": ("GRANT CREATE ON DATABASE shop TO {0}", "has CREATE on database shop"),
     "creates in another database": ("GRANT CREATE ON DATABASE spare TO {0}", "has CREATE on database spare"),
     "uses a tablespace": ("GRANT CREATE ON TABLESPACE pg_default TO {0}", "has CREATE on tablespace pg_default"),
-    "all on a table": ("GRANT ALL ON orders TO {0}", "has TRIGGER on table orders"),
-    "triggers": ("GRANT TRIGGER ON orders TO {0}", "has TRIGGER on table orders"),
-    "foreign keys": ("GRANT REFERENCES ON orders TO {0}", "has REFERENCES on table orders"),
-    "foreign keys to a column": ("GRANT REFERENCES (id) ON orders TO {0}", "has REFERENCES on column orders.id"),
-    "passes on": ("GRANT SELECT ON orders TO {0} WITH GRANT OPTION", "has SELECT on table orders and may pass it on"),
+    "all on a table": ("GRANT ALL ON orders TO {0}", "has TRIGGER on table public.orders"),
+    "triggers": ("GRANT TRIGGER ON orders TO {0}", "has TRIGGER on table public.orders"),
+    "foreign keys": ("GRANT REFERENCES ON orders TO {0}", "has REFERENCES on table public.orders"),
+    "foreign keys to a column": ("GRANT REFERENCES (id) ON orders TO {0}", "has REFERENCES on column public.orders.id"),
+    "passes on": (
+        "GRANT SELECT ON orders TO {0} WITH GRANT OPTION",
+        "has SELECT on table public.orders and may pass it on",
+    ),
     "takes members": (
         "CREATE ROLE base_{0}; GRANT base_{0} TO {0} WITH ADMIN OPTION",
         "may make others members of base_{0}",
@@ -95,7 +98,7 @@ REFUSED = {
     ),
     "by way of an owner": (
         "CREATE ROLE base_{0}; CREATE TABLE t_{0} (); ALTER TABLE t_{0} OWNER TO base_{0}; GRANT base_{0} TO {0}",
-        "owns table t_{0} (as base_{0})",
+        "owns table public.t_{0} (as base_{0})",
     ),
 }
 
@@ -106,6 +109,33 @@ PUBLIC = {
         "has TRIGGER on table {0}.t (as PUBLIC)",
     ),
 }
+
+BY_LEASES = {
+    "a temporary table for everybody": "CREATE TEMP TABLE t (n integer); GRANT ALL ON t TO PUBLIC",
+    "a temporary table": "CREATE TEMP TABLE t (n integer); GRANT ALL ON t TO {other}",
+    "a temporary table's column": "CREATE TEMP TABLE t (n integer); GRANT REFERENCES (n) ON t TO {other}",
+    "a temporary sequence": "CREATE TEMP SEQUENCE t; GRANT ALL ON SEQUENCE t TO {other} WITH GRANT OPTION",
+    "a temporary function": (
+        "CREATE FUNCTION pg_temp.f() RETURNS integer LANGUAGE sql AS 'SELECT 1'; "
+        "GRANT EXECUTE ON FUNCTION pg_temp.f() TO {other} WITH GRANT OPTION"
+    ),
+    "a large object": "SELECT lo_create(4711); GRANT SELECT ON LARGE OBJECT 4711 TO {other} WITH GRANT OPTION",
+    "a large object for everybody": "SELECT lo_create(4711); GRANT ALL ON LARGE OBJECT 4711 TO PUBLIC",
+    "tables to come": "ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO {other}",
+    "its template's tables to come": "ALTER DEFAULT PRIVILEGES FOR ROLE {own} GRANT ALL ON TABLES TO {other}, PUBLIC",
+}
+"""What any lease can do about another template, and about its own."""
+
+BEFORE_16 = {
+    "a large object of its template": (
+        "SET ROLE {own}; SELECT lo_create(4712); GRANT SELECT ON LARGE OBJECT 4712 TO {other} WITH GRANT OPTION"
+    ),
+    "a temporary table of its template": "SET ROLE {own}; CREATE TEMP TABLE t (n integer); GRANT ALL ON t TO {other}",
+}
+"""Likewise, where a member can always become what it is a member of."""
+
+ELSEWHERE = ("spare", BEFORE_16["a temporary table of its template"])
+"""In another database it cannot be told from a table that stays."""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -158,7 +188,7 @@ async def test_maintaining_tables_is_refused(issuer: Postgres, server: Server) -
     if server.version < 17:
         return  # there was no such privilege
     template = server.template("GRANT MAINTAIN ON orders TO {0}")
-    with pytest.raises(Refused, match="has MAINTAIN on table orders"):
+    with pytest.raises(Refused, match=r"has MAINTAIN on table public\.orders"):
         await issued(issuer, request(template))
 
 
@@ -169,6 +199,28 @@ async def test_rights_in_another_database_are_refused_because_they_cannot_be_see
     server.ask(f"CREATE TABLE t_{template} (); GRANT SELECT ON t_{template} TO {template}", database="spare")
     with pytest.raises(Refused, match="has privileges in database spare, which cannot be checked from here"):
         await issued(issuer, request(template))
+
+
+@pytest.mark.parametrize("database", ["shop", "spare"])
+@pytest.mark.parametrize("statements", (BY_LEASES | BEFORE_16).values(), ids=BY_LEASES | BEFORE_16)
+async def test_no_lease_can_have_templates_refused(
+    statements: str, database: str, issuer: Postgres, server: Server
+) -> None:
+    if statements in BEFORE_16.values() and (server.version >= 16 or (database, statements) == ELSEWHERE):
+        return
+    if database != "shop" and "FOR ROLE" in statements:
+        return
+    own, other = server.template(), server.template()
+    lease = await issued(issuer, request(own))
+    async with await entered(lease, dbname=database) as session:
+        for statement in statements.format(own=own, other=other).split("; "):
+            await session.execute(statement.encode())
+        for template in (own, other):
+            await issuer.revoke((await issued(issuer, request(template))).handle)
+    await issuer.revoke(lease.handle)
+    for template in (own, other):
+        await issuer.revoke((await issued(issuer, request(template))).handle)
+    server.ask("SELECT count(lo_unlink(oid)) FROM pg_largeobject_metadata", database=database)
 
 
 async def test_a_template_that_does_not_exist_is_refused(issuer: Postgres) -> None:
