@@ -16,6 +16,7 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from rich.console import Console
 
@@ -23,8 +24,9 @@ from bench import process, report
 from bench.audit import Request
 from bench.figures import Figure, latency
 from bench.image import ImageOperator
-from bench.site import SPEC, Name, Site, open_site
+from bench.site import SPEC, Name, Site, accounts_path, open_site, pods_path, policies_path, workloads_path
 from bench.wire import Object
+from bulkhead.api import meta
 from devcluster import processes
 from devcluster.progress import Progress
 from tests.operator_process import OperatorProcess
@@ -36,7 +38,9 @@ AT_ONCE = 32
 GOALS_IDLE_MS = (20.0, 60.0)
 GOALS_LOADED_MS = (250.0, 250.0)
 ONE = "one of {agents} suspended by patch, {state}"
-PARTS = ("idle", "loaded", "tenant", "all")
+PARTS = ("idle", "loaded", "tenant", "all", "bare")
+BARE_AT_ONCE = 64
+"""Calls of the bare client at the same time, as many as the operator's."""
 POLL = 0.05
 PROFILE_SECONDS = 8
 STOPPED_WITHIN = 900
@@ -208,6 +212,32 @@ class FleetBench:
         self._progress.say(f"  until each agent's status was written: {time.monotonic() - began:.1f} s more")
         return taken
 
+    async def bare(self) -> None:
+        """Ends the operator, and has a bare client delete what it had made: the networks, then all else at once.
+
+        What that takes is the API server's time and that of the controllers which follow, the simulated kubelets too.
+        """
+        site = self._site
+        self._operator.terminate()
+        self._cost.pids.pop("operator", None)
+        gate = asyncio.Semaphore(BARE_AT_ONCE)
+        managed = f"labelSelector={quote(f'{meta.MANAGED_BY_LABEL}={meta.MANAGED_BY_VALUE},{meta.AGENT_UID_LABEL}')}"
+
+        async def delete(path: str) -> None:
+            async with gate:
+                await site.admin.send("DELETE", f"{path}?{managed}")
+
+        self._cost.start()
+        group = f"{len(self._names)} agents, the same deletions by a bare client"
+        began = time.monotonic()
+        for name, paths in (
+            ("networks", (policies_path,)),
+            ("all deletes accepted", (workloads_path, pods_path, accounts_path)),
+        ):
+            await asyncio.gather(*(delete(path(namespace)) for namespace in site.namespaces for path in paths))
+            self.figures.append(Figure(group=group, name=name, unit="s", rounds=(time.monotonic() - began,)))
+        self._progress.say(f"  by a bare client: {self._cost.tell()}")
+
     async def _resume(self) -> None:
         await self._site.admin.send("DELETE", f"{SWITCHES}/bench")
         began = time.monotonic()
@@ -366,7 +396,11 @@ async def _parts(bench: FleetBench, args: argparse.Namespace, folder: Path, prog
         share = sum(tenant_of(number) == "tenant-0" for number in range(args.agents))
         await bench.switch("a tenant", {"tenants": ["tenant-0"]}, share, goal=2.0)
     if "all" in args.only:
-        await bench.switch("all", {"all": True}, args.agents, goal=6.0, profile=args.profile, resumed=False)
+        resumed = "bare" in args.only
+        await bench.switch("all", {"all": True}, args.agents, goal=6.0, profile=args.profile, resumed=resumed)
+    if "bare" in args.only:
+        with progress.step("the same by a bare client"):
+            await bench.bare()
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -123,6 +123,12 @@ def accounts_path(namespace: str, name: str = "") -> str:
     return f"{path}/{name}" if name else path
 
 
+def policies_path(namespace: str, name: str = "") -> str:
+    """The path of a namespace's NetworkPolicies, or of one."""
+    path = f"/apis/networking.k8s.io/v1/namespaces/{namespace}/networkpolicies"
+    return f"{path}/{name}" if name else path
+
+
 def workloads_path(namespace: str, name: str = "") -> str:
     """The path of a namespace's StatefulSets, or of one."""
     path = f"/apis/apps/v1/namespaces/{namespace}/statefulsets"

@@ -22,7 +22,7 @@ from devcluster.api import RunningCluster
 from tests.apiserver.agents import Lab
 from tests.apiserver.conftest import POLICIES, policy
 from tests.apiserver.rest import MERGE, Rest
-from tests.faults import Delay, FaultProxy, Freeze
+from tests.faults import Delay, DropAfter, FaultProxy, Freeze
 from tests.operator_process import OperatorProcess, eventually, install_rights
 
 HELD = 3.0
@@ -79,6 +79,23 @@ def test_a_suspension_that_only_the_answer_to_a_write_of_status_shows_is_carried
         lab.patch("scout", suspend=True)
         lab.until_state("scout", "Suspended", within=SOON)
         assert (lab.list("Pod"), lab.list("StatefulSet")) == ([], [])
+
+
+def test_what_a_status_says_is_told_though_the_answer_to_its_write_was_lost(
+    proxy: FaultProxy, operator: OperatorProcess, rest: Rest, sandbox: str
+) -> None:
+    lab = Lab(rest, sandbox)
+    with operator:
+        lab.create("scout")
+        lab.until_built(["scout"])
+        lost = proxy.on("PATCH", "/agentdeployments/scout/status", DropAfter(), times=None)
+        lab.patch("scout", suspend=True)
+        lab.until_state("scout", "Suspended")
+        proxy.remove(lost)
+        told = "Suspended"
+        eventually(lambda: told in [one.get("reason") for one in operator.records()], f"it says {told} in its log")
+        eventually(lambda: time.monotonic() - proxy.requests[-1].at > QUIET, "nothing is asked any more")
+        assert [one.get("reason") for one in operator.records()].count(told) == 1
 
 
 def test_what_an_agent_had_ends_though_only_the_answer_to_a_write_of_status_shows_that_it_is_deleted(

@@ -153,6 +153,11 @@ def test_more_notifications_than_ten_keep_their_files_apart(helm: Path) -> None:
         pytest.param(
             {"prometheus": {"url": "https://a:b@p"}}, "/signals/prometheus/url", id="a password in the address"
         ),
+        pytest.param({"prometheus": {"url": "https://:9090"}}, "/signals/prometheus/url", id="a port of nobody"),
+        pytest.param({"prometheus": {"url": "https://p:65536"}}, "/signals/prometheus/url", id="a port too high"),
+        pytest.param({"prometheus": {"url": "https://p:http"}}, "/signals/prometheus/url", id="a port by name"),
+        pytest.param({"prometheus": {"url": "https://[::1"}}, "/signals/prometheus/url", id="an open bracket"),
+        pytest.param({"notifications": [{"url": "http://n:99999/x"}]}, "/notifications/0/url", id="its port too high"),
         pytest.param(
             {"prometheus": {"url": "https://p?x=1"}}, "/signals/prometheus/url", id="a query in Prometheus' address"
         ),

@@ -105,6 +105,7 @@ class Informer:
         self._clock = clock
         self._objects: dict[Key, Object] = {}
         self._indexed: dict[Hashable, dict[Key, Object]] = {}
+        self._latest: Object = {}
         self._heard: float | None = None
         self._progress = -1
         self._outdated = True
@@ -260,8 +261,11 @@ class Informer:
 
     def _shape(self, obj: Object) -> Object:
         obj["metadata"].pop("managedFields", None)
-        kept: Object = interned(obj if self._transform is None else self._transform(obj))
-        return kept
+        if self._transform is not None:
+            obj = self._transform(obj)
+        # Most like it is what it was before; of what is new, often the one that came just before.
+        self._latest = interned(obj, like=self._objects.get(key_of(obj), self._latest))
+        return self._latest
 
     def _put(self, obj: Object, *, notify: bool = True, always: bool = False) -> None:
         """Stores an object unless what is stored is as new, whatever its UID: versions compare across objects."""

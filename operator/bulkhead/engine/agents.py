@@ -35,6 +35,7 @@ class AgentStore:
         self._agents: dict[tuple[str, str], Object] = {}
         self._seen: dict[tuple[str, str], float] = {}
         self._names: defaultdict[str, set[str]] = defaultdict(set)
+        self._latest: Object = {}
 
     def observe(self, agent: Object) -> None:
         """Takes a copy in, if it is newer than what is here."""
@@ -44,7 +45,7 @@ class AgentStore:
         self._seen[key] = self._clock()
         if known is not None and _version(agent) <= _version(known):
             return
-        self._agents[key] = kept = interned(agent)
+        self._agents[key] = self._latest = kept = interned(agent, like=known or self._latest)
         self._names[key[0]].add(key[1])
         self._on_change(known, kept)
 

@@ -105,7 +105,7 @@ class Gatherer:
             or (self._user_namespaces == "auto" and self._world.has_user_namespaces()),
             books=self._credentials.books(agent),
             switches=self._switches.of(agent),
-            alerts=self._evidence.alerts(agent),
+            alerts=self._evidence.alerts.of(agent),
             exits=view.exits(agent),
             revocation_patience=self._patience,
         )

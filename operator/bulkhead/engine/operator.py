@@ -25,7 +25,7 @@ from bulkhead.engine.agents import AgentStore
 from bulkhead.engine.controls import Prober, wanted_controls
 from bulkhead.engine.credentials import Credentials
 from bulkhead.engine.evidence import Evidence
-from bulkhead.engine.fleet import Fleet
+from bulkhead.engine.fleet import AT_ONCE, Fleet
 from bulkhead.engine.garbage import collect_seldom
 from bulkhead.engine.gather import Gatherer, UserNamespaces
 from bulkhead.engine.livereads import LiveReads
@@ -132,7 +132,7 @@ class Operator:
         self._recorder = Recorder(clients[Lane.NORMAL], instance=identity.instance)
         applier = Applier(clients[Lane.NORMAL])
         leads = self._leadership.is_leader
-        self._fleet = Fleet(client("fleet"), view=self._view, settled=self._notify, now=now)
+        self._fleet = Fleet(client("fleet", connections=AT_ONCE), view=self._view, settled=self._notify, now=now)
         self._switches = Switches(
             self._watching,
             client("switches"),
@@ -294,7 +294,7 @@ class Operator:
             await client.close()
 
     def _informers(self) -> tuple[Informer, ...]:
-        own = (self._records.informer, self._switches.informer, self._evidence.informer)
+        own = (self._records.informer, self._switches.informer, self._evidence.alerts.informer)
         return (*self._world.informers, *self._view.informers, *own)
 
     def _stops_somebody(self) -> bool:

@@ -6,11 +6,10 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
 
 from bulkhead.cluster import resources
 from bulkhead.cluster.client import Client
-from bulkhead.cluster.errors import ApiError, ClusterError
+from bulkhead.cluster.errors import ClusterError
 from bulkhead.cluster.events import Recorder
 from bulkhead.engine import logs
 from bulkhead.engine.actor import Actor, NotLeadingError
@@ -20,10 +19,11 @@ from bulkhead.engine.evidence import Evidence
 from bulkhead.engine.fleet import Fleet
 from bulkhead.engine.gather import Gatherer
 from bulkhead.engine.queue import Key, Lane, WorkQueue
+from bulkhead.engine.statuswriter import StatusWriter
 from bulkhead.engine.switches import Switches
 from bulkhead.engine.unwritten import Unwritten
 from bulkhead.plan import agent as agent_plan
-from bulkhead.plan import breakerchanges, circuit, leases, pods, status, suspension
+from bulkhead.plan import circuit, leases, pods, suspension
 from bulkhead.plan.agent import Plan
 from bulkhead.plan.observed import Cut, Object, Observed, Outcome
 
@@ -85,12 +85,14 @@ class AgentReconciler:
         self._fleet = fleet
         self._switches = switches
         self._evidence = evidence
-        self._recorder = recorder
         self._is_leader = is_leader
         self._now = now
         self._cuts: dict[str, Cut] = {}
         self._leaving: dict[Key, Object] = {}
         self._opened = Unwritten(now=now)
+        self._statuses = StatusWriter(
+            agents=agents, opened=self._opened, evidence=evidence, recorder=recorder, is_leader=is_leader, now=now
+        )
         self._suspects: set[Key] = set()
         self._alarms: set[Key] = set()
         self._resuming: set[Key] = set()
@@ -187,10 +189,10 @@ class AgentReconciler:
             # again when the canary answers, and when it leads.
             return False
         if plan.opens:
-            plan, observed = await self._put_on_record(key, plan, observed, tools)
+            plan, observed = await self._put_on_record(plan, observed, tools)
         plan, observed, cut, errors = await self._stop(plan, observed, tools)
         refused = tuple(str(error) for error in errors)
-        agent = await self._write_status(key, plan, observed, Outcome(refused=refused), cut, tools)
+        agent = await self._statuses.write(tools.client, plan, observed, Outcome(refused=refused), cut)
         await self._settle(plan)
         if errors:
             raise errors[0]
@@ -200,7 +202,7 @@ class AgentReconciler:
             self._queue.add_after(key, plan.next_look.total_seconds(), Lane.URGENT)
         return True
 
-    async def _put_on_record(self, key: Key, plan: Plan, observed: Observed, tools: LaneTools) -> tuple[Plan, Observed]:
+    async def _put_on_record(self, plan: Plan, observed: Observed, tools: LaneTools) -> tuple[Plan, Observed]:
         """Cuts the network of an agent whose breaker opens, and writes that down before its pods go.
 
         They are the evidence: planned again without them and without the record, nothing would hold the agent. Where it
@@ -216,7 +218,7 @@ class AgentReconciler:
         cut, errors = await tools.actor.take_away(network, self._cuts.get(uid) or Cut(since=self._now()))
         self._cuts[uid] = cut
         try:
-            written = await self._write_status(key, plan, observed, Outcome(), cut, tools)
+            written = await self._statuses.write(tools.client, plan, observed, Outcome(), cut)
         except ClusterError as error:
             logger.warning("an open breaker is not on record yet: %s", error, extra=logs.about(observed.agent))
             written = None
@@ -231,7 +233,7 @@ class AgentReconciler:
     async def _settle(self, plan: Plan) -> None:
         """Takes alerts off their records that the status has."""
         if plan.settled_alerts and self._is_leader():
-            await self._evidence.settle(plan.settled_alerts)
+            await self._evidence.alerts.settle(plan.settled_alerts)
 
     async def _stop(
         self, plan: Plan, observed: Observed, tools: LaneTools
@@ -275,7 +277,7 @@ class AgentReconciler:
         except NotLeadingError:
             return False
         observed = replace(observed, warned=await tools.gatherer.warned(observed, wanted=plan.spec.replicas))
-        await self._write_status(key, plan, observed, outcome, None, tools)
+        await self._statuses.write(tools.client, plan, observed, outcome, None)
         await self._settle(plan)
         self._resuming.discard(key)
         if errors:
@@ -320,12 +322,6 @@ class AgentReconciler:
         known = self._agents.get(data["namespace"], data["name"]) is not None
         return known and bool(live["metadata"]["resourceVersion"] == data["resourceVersion"])
 
-    async def _exists(self, agent: Object, tools: LaneTools) -> bool:
-        """Asks the API server whether the agent, and not another of its name, is there: a refusal alone is no proof."""
-        data = agent["metadata"]
-        live = await tools.client.get(resources.AGENTS, namespace=data["namespace"], name=data["name"])
-        return live is not None and bool(live["metadata"]["uid"] == data["uid"])
-
     async def _let_go(self, key: Key, agent: Object) -> None:
         """Ends what a deleted agent still has. Garbage collection does so too, but later."""
         tools = self._tools[Lane.URGENT]
@@ -342,6 +338,7 @@ class AgentReconciler:
         self._cuts.pop(agent["metadata"]["uid"], None)
         self._fleet.forget(agent)
         self._opened.drop(agent["metadata"]["uid"])
+        self._statuses.forget(agent["metadata"]["uid"])
         # Where its deletion did not wait for an issuer any longer, the next try is a while away.
         self._credentials.orphaned(agent)
         logger.info("agent is deleted and gone", extra=logs.about(agent))
@@ -358,44 +355,3 @@ class AgentReconciler:
             uid=data["uid"],
             resource_version=data["resourceVersion"],
         )
-
-    async def _write_status(
-        self, key: Key, plan: Plan, observed: Observed, outcome: Outcome, cut: Cut | None, tools: LaneTools
-    ) -> Object | None:
-        """Writes the status, in one patch, if anything of it changed; returns the agent as it is then."""
-        if not self._is_leader():
-            return None
-        agent = observed.agent
-        previous: dict[str, Any] = agent.get("status") or {}
-        current = status.status(observed, plan, outcome, cut=cut, now=self._now())
-        if current == previous:
-            return None
-        data = agent["metadata"]
-        try:
-            written = await tools.client.replace_status(
-                resources.AGENTS,
-                namespace=data["namespace"],
-                name=data["name"],
-                uid=data["uid"],
-                status=current,
-            )
-        except ApiError as error:
-            if not (error.not_found or error.conflict):
-                raise
-            if await self._exists(agent, tools):
-                raise
-            # Deleted, or made again, while this was going on.
-            self._agents.remove(data["namespace"], data["name"], uid=data["uid"])
-            return None
-        self._opened.drop(data["uid"])
-        self._agents.answered(written)
-        self._announce(agent, previous, current)
-        return written
-
-    def _announce(self, agent: Object, previous: Object, current: Object) -> None:
-        for one in status.transitions(previous, current):
-            level = logging.WARNING if one.type == "Warning" else logging.INFO
-            logger.log(level, one.note, extra={**logs.about(agent), "reason": one.reason})
-            self._recorder.record(agent, reason=one.reason, note=one.note, action="Reconcile", type=one.type)
-        for notice in breakerchanges.notices(agent, previous, current):
-            self._evidence.tell(notice)

@@ -6,9 +6,10 @@ import asyncio
 import hmac
 import logging
 import time
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime, timedelta
+from typing import cast
 
 from aiohttp import web
 
@@ -31,12 +32,12 @@ READ_SECONDS = 10.0
 """For a delivery's body to arrive."""
 RECORD_SECONDS = 10.0
 """For all alerts of a delivery to be on record; Alertmanager delivers again what took longer."""
+CONNECTIONS = 512
+"""At the same time, silent ones too: each takes some 30 KiB of a process whose memory is limited. More are closed."""
 DELIVERIES = 16
 """At the same time; more are asked to come again."""
 AT_ONCE = 8
 """Agents whose alerts are recorded at the same time, for each delivery."""
-REMEMBERED = 10_000
-"""Alerts whose records may be gone already, because they are in the agent's status."""
 
 
 class AlertReceiver:
@@ -48,7 +49,7 @@ class AlertReceiver:
         *,
         host: str,
         known: Callable[[AgentKey], Awaitable[bool]],
-        recorded: Callable[[str], bool],
+        recorded: Callable[[AgentKey, Alert], bool],
         record: Callable[[AgentKey, Alert], Awaitable[None]],
         clock: Callable[[], datetime],
     ) -> None:
@@ -58,7 +59,7 @@ class AlertReceiver:
             settings: port, token and greatest age.
             host: the address to listen on.
             known: says whether there is such an agent; whatever it raises makes Alertmanager deliver again.
-            recorded: says whether there is a record of that name (`Alert.record`) already.
+            recorded: says whether an alert about an agent is on record already, or was a moment ago.
             record: writes the record and returns when the API server has it; whatever it raises makes Alertmanager
                 deliver again. It may be called twice for one alert.
             clock: gives the time.
@@ -70,10 +71,10 @@ class AlertReceiver:
         self._record = record
         self._clock = clock
         self._max_age = timedelta(seconds=settings.max_age_seconds)
-        self._done: OrderedDict[str, None] = OrderedDict()
         self._counts: Counter[str] = Counter()
         self._deliveries = 0
         self._runner: web.AppRunner | None = None
+        self._listening: asyncio.Server | None = None
 
     async def start(self) -> None:
         """Listens. Raises OSError when the port is taken."""
@@ -82,10 +83,14 @@ class AlertReceiver:
         # A client that is gone must not break a record off half way through.
         self._runner = web.AppRunner(app, access_log=None, handler_cancellation=False, keepalive_timeout=IDLE_SECONDS)
         await self._runner.setup()
-        await web.TCPSite(self._runner, self._host, self._settings.port).start()
+        loop = asyncio.get_running_loop()
+        self._listening = await loop.create_server(self._connection, self._host, self._settings.port)
 
     async def stop(self) -> None:
         """Stops listening; what is being recorded is awaited."""
+        if self._listening is not None:
+            self._listening.close()
+            self._listening = None
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None
@@ -97,6 +102,10 @@ class AlertReceiver:
         these: `recorded`, `repeated`, `unknown` (no such agent), `resolved`, `unlabelled`, `old` and `unusable`.
         """
         return dict(self._counts)
+
+    def _connection(self) -> asyncio.Protocol:
+        server = self._runner.server if self._runner is not None else None
+        return server() if server is not None and len(server.connections) < CONNECTIONS else _Refusing()
 
     async def _answer(self, request: web.Request) -> web.Response:
         refused = self._authorized(request)
@@ -169,7 +178,7 @@ class AlertReceiver:
         for one in found:
             if isinstance(one, Dropped):
                 self._counts[one.value] += 1
-            elif one.alert.record in fresh or one.alert.record in self._done or self._recorded(one.alert.record):
+            elif one.alert.record in fresh or self._recorded(one.agent, one.alert):
                 self._counts["repeated"] += 1
             else:
                 fresh[one.alert.record] = one
@@ -191,9 +200,6 @@ class AlertReceiver:
                 for alert in alerts:
                     await self._record(agent, alert)
                     self._counts["recorded"] += 1
-                    self._done[alert.record] = None
-                    if len(self._done) > REMEMBERED:
-                        self._done.popitem(last=False)
                 return len(alerts)
 
         # To the end of all of them: what one agent's record fails by must not keep another agent running.
@@ -206,3 +212,10 @@ class AlertReceiver:
     def _failure(self, words: str) -> web.Response:
         self._counts["failed"] += 1
         return web.json_response({"error": words}, status=503, headers={"Retry-After": "1"})
+
+
+class _Refusing(asyncio.Protocol):
+    """Closes the connection."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        cast("asyncio.Transport", transport).abort()
