@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from urllib.parse import urlencode
 
@@ -14,6 +14,7 @@ from yarl import URL
 
 from bulkhead.cluster.connection import Connection
 from bulkhead.cluster.errors import Unreachable, api_error
+from bulkhead.cluster.listing import read_list
 from bulkhead.cluster.resources import Object
 
 BOOKMARK_SILENCE = 75.0
@@ -71,6 +72,7 @@ class Transport:
         content_type: str = JSON,
         accept: str = JSON,
         deadline: float | None = None,
+        take: Callable[[Object], None] | None = None,
     ) -> Object:
         """Sends a request and gives the object that is its answer.
 
@@ -82,6 +84,7 @@ class Transport:
             content_type: The body's type.
             accept: The type that the answer shall have.
             deadline: Seconds in all; the transport's own by default.
+            take: Given the items of a list one by one, which are not in what is returned then.
 
         Raises:
             ApiError: The API server said no.
@@ -97,7 +100,7 @@ class Transport:
                     method, path, query=query, body=body, content_type=content_type, accept=accept, limits=limits
                 ) as response,
             ):
-                return _parse(await response.read(), f"{method} {path}")
+                return _parse(await response.read(), f"{method} {path}", take)
         except TimeoutError as error:
             raise Unreachable(f"{method} {path}: no answer within the deadline") from error
 
@@ -197,9 +200,9 @@ def as_yaml(obj: Object) -> bytes:
     return _ESCAPE.sub(plain, json.dumps(obj)).encode()
 
 
-def _parse(text: bytes, request: str) -> Object:
+def _parse(text: bytes, request: str, take: Callable[[Object], None] | None = None) -> Object:
     try:
-        document = json.loads(text)
+        document = json.loads(text) if take is None else read_list(text.decode(), take)
     except ValueError as error:
         raise Unreachable(f"{request}: the answer is not JSON ({len(text)} bytes)") from error
     if not isinstance(document, dict):
