@@ -18,6 +18,7 @@ from bulkhead.cluster.client import Client
 from bulkhead.cluster.connection import Connection
 from bulkhead.engine import finalizer
 from bulkhead.engine.agents import AgentStore
+from bulkhead.engine.reconcile import CONFIRM_AFTER
 from devcluster.api import RunningCluster
 from tests.apiserver.agents import Lab
 from tests.apiserver.conftest import POLICIES, policy
@@ -95,6 +96,26 @@ def test_what_a_status_says_is_told_though_the_answer_to_its_write_was_lost(
         eventually(lambda: told in [one.get("reason") for one in operator.records()], f"it says {told} in its log")
         eventually(lambda: time.monotonic() - proxy.requests[-1].at > QUIET, "nothing is asked any more")
         assert [one.get("reason") for one in operator.records()].count(told) == 1
+
+
+def test_nothing_is_built_from_nothing_for_an_agent_that_was_suspended_while_the_watch_was_silent(
+    proxy: FaultProxy, operator: OperatorProcess, rest: Rest, sandbox: str
+) -> None:
+    lab = Lab(rest, sandbox)
+    with operator:
+        lab.create("scout")
+        lab.until_built(["scout"])
+    proxy.on("GET", "/agentdeployments", Freeze(), watch=True, times=None)
+    with operator:
+        eventually(lambda: proxy.seen("GET", "/agentdeployments", watch=True) >= 2, "the agents are watched again")
+        eventually(lambda: time.monotonic() - proxy.requests[-1].at > QUIET, "nothing is asked any more")
+        began = time.monotonic()
+        lab.patch("scout", suspend=True)
+        eventually(lambda: time.monotonic() - began > CONFIRM_AFTER, "what is known of the agent is old")
+        built = proxy.seen("POST", "/statefulsets")
+        lab.delete("StatefulSet", "scout")
+        lab.until_state("scout", "Suspended", within=SOON)
+        assert proxy.seen("POST", "/statefulsets") == built
 
 
 def test_what_an_agent_had_ends_though_only_the_answer_to_a_write_of_status_shows_that_it_is_deleted(
