@@ -27,6 +27,7 @@ from bench.image import ImageOperator
 from bench.site import SPEC, Name, Site, accounts_path, open_site, pods_path, policies_path, workloads_path
 from bench.wire import Object
 from bulkhead.api import meta
+from bulkhead.engine import fleet
 from devcluster import processes
 from devcluster.progress import Progress
 from tests.operator_process import OperatorProcess
@@ -39,8 +40,6 @@ GOALS_IDLE_MS = (20.0, 60.0)
 GOALS_LOADED_MS = (250.0, 250.0)
 ONE = "one of {agents} suspended by patch, {state}"
 PARTS = ("idle", "loaded", "tenant", "all", "bare")
-BARE_AT_ONCE = 64
-"""Calls of the bare client at the same time, as many as the operator's."""
 POLL = 0.05
 PROFILE_SECONDS = 8
 STOPPED_WITHIN = 900
@@ -220,7 +219,7 @@ class FleetBench:
         site = self._site
         self._operator.terminate()
         self._cost.pids.pop("operator", None)
-        gate = asyncio.Semaphore(BARE_AT_ONCE)
+        gate = asyncio.Semaphore(fleet.AT_ONCE)
         managed = f"labelSelector={quote(f'{meta.MANAGED_BY_LABEL}={meta.MANAGED_BY_VALUE},{meta.AGENT_UID_LABEL}')}"
 
         async def delete(path: str) -> None:

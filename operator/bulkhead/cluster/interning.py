@@ -32,14 +32,15 @@ def _shared(value: Any, like: Any) -> Any:
     """Does so for what is no string. Written for speed: it goes through every event of every watch."""
     kind = type(value)
     if kind is dict:
-        return _shared_dict(value, like if type(like) is dict else {}, like)
+        return _shared_dict(value, like)
     if kind is list:
-        return _shared_list(value, like if type(like) is list else [], like)
+        return _shared_list(value, like)
     return like if kind is int and type(like) is int and value == like else value
 
 
-def _shared_dict(value: dict[str, Any], other: dict[str, Any], like: Any) -> Any:
+def _shared_dict(value: dict[str, Any], like: Any) -> Any:
     made = {}
+    other = like if type(like) is dict else {}
     same = other is like and len(value) == len(other)
     for name, one in value.items():
         key = intern(name)
@@ -51,8 +52,9 @@ def _shared_dict(value: dict[str, Any], other: dict[str, Any], like: Any) -> Any
     return like if same and all(map(is_, made, other)) else made
 
 
-def _shared_list(value: list[Any], items: list[Any], like: Any) -> Any:
+def _shared_list(value: list[Any], like: Any) -> Any:
     made = []
+    items = like if type(like) is list else []
     same = items is like and len(value) == len(items)
     for one, its in zip(value, chain(items, repeat(_NOTHING)), strict=False):
         kept = intern(one) if type(one) is str else _shared(one, its)
