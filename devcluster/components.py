@@ -3,7 +3,7 @@
 Most programs of a cluster use the same libraries, and with a go.mod each they used them in as many versions: of Helm's
 943 packages 656 are Kubernetes' too, and 92 of them were the same. They have one go.mod now, `modules/cluster`, so that
 Go compiles a library once (Helm in 16 s and not in 217). What does not compile with its neighbours' versions has its
-own: Cilium and kube-score are too old for them.
+own: Cilium and kube-score are too old for them, and etcd too old for CoreDNS'.
 
 To raise a version: change it here and in the go.mod, and complete that with `go mod tidy` (for modules whose go.mod has
 no `tool` lines: `GOFLAGS=-mod=mod go build -o /dev/null PACKAGE`). Builds themselves run with `-mod=readonly`: go.mod
@@ -153,8 +153,8 @@ COMPONENTS: tuple[Component, ...] = (
         ldflags=("-X main.VERSION=v0.0.30",),
     ),
     Component(name="pause", version="1.0.0", module="pause", programs=(Program("pause", ".", None),)),
-    # Not part of any tier: `dns.install` builds it. It takes two minutes, which `make demo` need not wait for.
-    Component(name="coredns", version="1.15.0", module="cluster", programs=(Program("coredns", "./coredns", ("-version",)),)),
+    # Not part of any tier: `dns.install` builds it. Nothing that `make demo` needs.
+    Component(name="coredns", version="1.15.0", module="coredns", programs=(Program("coredns", ".", ("-version",)),)),
     # Not part of any tier: tests of credentials start it, on loopback or in a pod. It takes three minutes.
     Component(name="vault", version="1.21.4", module="vault", programs=(Program("vault", ".", None),)),
     # Not part of any tier: definitions of the network policy kinds that only some clusters serve, for tests that do.

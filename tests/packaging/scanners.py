@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,8 +36,8 @@ class Finding:
     text: str = ""
 
 
-def write_objects(folder: Path, objects: Iterable[Manifest]) -> dict[str, str]:
-    """Write one file per object, so that a finding's file tells its object. Returns file name to `Kind/name`."""
+def write_objects(folder: Path, objects: Iterable[Manifest]) -> dict[Path, str]:
+    """Write one file per object, so that a finding's file tells its object. Returns file to `Kind/name`."""
     folder.mkdir(parents=True)
     names = {}
     for item in objects:
@@ -45,7 +45,7 @@ def write_objects(folder: Path, objects: Iterable[Manifest]) -> dict[str, str]:
         if file.exists():
             raise ValueError(f"two objects called {name_of(item)} in one set")
         file.write_text(yaml.safe_dump(item, sort_keys=False))
-        names[file.name] = name_of(item)
+        names[file] = name_of(item)
     return names
 
 
@@ -68,31 +68,46 @@ def run_offline(command: list[str | Path], *, accepted: tuple[int, ...] = (0,)) 
     return finished.stdout
 
 
-def trivy(program: Path, folder: Path, cache: Path) -> Iterator[tuple[str, Finding]]:
-    """What the checks embedded in trivy find: file name and finding. It must have scanned something."""
+def trivy(program: Path, folder: Path, cache: Path) -> Iterator[tuple[Path, Finding]]:
+    """What the checks embedded in trivy find below a folder: file and finding. It must have scanned something."""
     options = ["--quiet", "--skip-check-update", "--skip-version-check", "--disable-telemetry", "--format", "json"]
     report = json.loads(run_offline([program, "config", *options, "--cache-dir", cache, folder]))
     if not report.get("Results"):
         raise RuntimeError(f"trivy scanned nothing in {folder}")
     for result in report["Results"]:
         for failed in result.get("Misconfigurations", []):
-            yield result["Target"], Finding("trivy", failed["ID"], "", failed["Message"])
+            yield folder / result["Target"], Finding("trivy", failed["ID"], "", failed["Message"])
 
 
-def checkov(program: Path, folder: Path, framework: str) -> Iterator[tuple[str, Finding]]:
-    """What checkov finds: file name and finding. It must have parsed everything."""
-    options = ["--quiet", "--compact", "--skip-download", "--output", "json"]
-    report: Any = json.loads(
-        run_offline([program, "--framework", framework, *options, "--directory", folder], accepted=(0, 1))
-    )
-    if "results" not in report or report["summary"]["parsing_errors"]:
-        raise RuntimeError(f"checkov scanned nothing in {folder}, or could not parse all of it: {report}")
-    for failed in report["results"]["failed_checks"]:
-        yield failed["file_path"].lstrip("/"), Finding("checkov", failed["check_id"], "", failed["check_name"])
+def checkov(program: Path, folders: Sequence[Path], framework: str) -> Iterator[tuple[Path, Finding]]:
+    """What checkov finds in each folder, taken by itself: file and finding. It must have parsed everything.
+
+    One run for all of them: it takes a quarter of a minute to start, and a second for a folder.
+    """
+    options: list[str | Path] = ["--quiet", "--compact", "--skip-download", "--output", "json"]
+    directories = [part for folder in folders for part in ("--directory", folder)]
+    output = run_offline([program, "--framework", framework, *options, *directories], accepted=(0, 1))
+    for folder, report in zip(folders, _documents(output), strict=True):
+        if "results" not in report or report["summary"]["parsing_errors"]:
+            raise RuntimeError(f"checkov scanned nothing in {folder}, or could not parse all of it: {report}")
+        for failed in report["results"]["failed_checks"]:
+            yield (
+                folder / failed["file_path"].lstrip("/"),
+                Finding("checkov", failed["check_id"], "", failed["check_name"]),
+            )
 
 
-def kube_score(program: Path, files: list[Path]) -> Iterator[tuple[str, Finding]]:
-    """What kube-score finds, warnings too: file name and finding."""
+def _documents(text: str) -> Iterator[Any]:
+    """The JSON documents of a text that holds one after the other."""
+    decoder, rest = json.JSONDecoder(), text.lstrip()
+    while rest:
+        document, end = decoder.raw_decode(rest)
+        yield document
+        rest = rest[end:].lstrip()
+
+
+def kube_score(program: Path, files: list[Path]) -> Iterator[tuple[Path, Finding]]:
+    """What kube-score finds, warnings too: file and finding."""
     optional = (
         "container-seccomp-profile",
         "container-ports-check",
@@ -108,7 +123,7 @@ def kube_score(program: Path, files: list[Path]) -> Iterator[tuple[str, Finding]
         for check in item["checks"]:
             if check["grade"] < 10 and not check["skipped"]:
                 text = "; ".join(comment["summary"] for comment in check["comments"] or [])
-                yield Path(item["file_name"]).name, Finding("kube-score", check["check"]["id"], "", text)
+                yield Path(item["file_name"]), Finding("kube-score", check["check"]["id"], "", text)
 
 
 def schema(objects: Iterable[Manifest]) -> Iterator[Finding]:

@@ -33,44 +33,74 @@ def unexpected(findings: Iterable[Finding]) -> list[Finding]:
     return sorted(found for found in findings if not any(is_excepted(found, each) for each in EXCEPTIONS))
 
 
-class Scan:
-    """Scans sets of objects in a folder of its own."""
+def weaken(objects: list[Manifest], kind: str, change: Any) -> list[Manifest]:
+    """The objects with one of them changed for the worse."""
+    weakened = copy.deepcopy(objects)
+    change(the(weakened, kind))
+    return weakened
 
-    def __init__(self, folder: Path, programs: Path, kube_score: Path) -> None:
-        self.folder, self.programs, self.kube_score = folder, programs, kube_score
 
-    def objects(self, name: str, objects: list[Manifest]) -> list[Finding]:
-        folder = self.folder / name
-        subjects = scanners.write_objects(folder, objects)
-        found = [
-            *scanners.trivy(self.programs / "trivy", folder, self.folder / "cache"),
-            *scanners.checkov(self.programs / "checkov", folder, "kubernetes"),
-            *scanners.kube_score(self.kube_score, sorted(folder.iterdir())),
-        ]
-        named = [dataclasses.replace(finding, subject=subjects[file]) for file, finding in found]
-        return [*named, *scanners.schema(objects)]
+def run_as_root(deployment: Manifest) -> None:
+    """Weaken what every scanner looks at."""
+    pod = deployment["spec"]["template"]["spec"]
+    pod["hostNetwork"] = True
+    pod["containers"][0]["securityContext"] = {"privileged": True, "runAsUser": 0}
+    pod["containers"][0]["colour"] = "red"
 
-    def containerfile(self, path: str) -> list[Finding]:
-        folder = self.folder / "containerfiles" / path
-        folder.mkdir(parents=True)
-        shutil.copy(ROOT / path, folder / "Dockerfile")  # the name by which both know what it is
-        found = [
-            *scanners.trivy(self.programs / "trivy", folder, self.folder / "cache"),
-            *scanners.checkov(self.programs / "checkov", folder, "dockerfile"),
-        ]
-        return [dataclasses.replace(finding, subject=path) for _, finding in found]
+
+def unlimited(deployment: Manifest) -> None:
+    """Weaken what fails a check that has an exception, for another reason than that."""
+    del deployment["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"]["memory"]
+
+
+WEAKENED = {"weaker": run_as_root, "unlimited": unlimited}
 
 
 @pytest.fixture(scope="module")
-def scan(tmp_path_factory: pytest.TempPathFactory, scan_programs: Path, kube_score: Path) -> Scan:
-    return Scan(tmp_path_factory.mktemp("scan"), scan_programs, kube_score)
+def scanned(
+    tmp_path_factory: pytest.TempPathFactory,
+    scan_programs: Path,
+    kube_score: Path,
+    helm: Path,
+    default_objects: list[Manifest],
+) -> dict[str, list[Finding]]:
+    """Findings by set: what users get, the container files, and what was weakened."""
+    home = tmp_path_factory.mktemp("scan")
+    weakened = {name: weaken(default_objects, "Deployment", change) for name, change in WEAKENED.items()}
+    objects = sets(helm) | weakened
+    subjects = {name: scanners.write_objects(home / "sets" / name, each) for name, each in objects.items()}
+    container_files = copied(CONTAINERFILES, home / "sets")
+    found = [
+        *scanners.trivy(scan_programs / "trivy", home / "sets", home / "cache"),
+        *scanners.checkov(scan_programs / "checkov", [home / "sets" / name for name in objects], "kubernetes"),
+        *scanners.checkov(scan_programs / "checkov", [file.parent for file in container_files], "dockerfile"),
+        *(one for files in subjects.values() for one in scanners.kube_score(kube_score, sorted(files))),
+    ]
+    by_set: dict[str, list[Finding]] = {name: list(scanners.schema(each)) for name, each in objects.items()}
+    by_set |= {path: [] for path in CONTAINERFILES}
+    named = {file: (name, subject) for name, files in subjects.items() for file, subject in files.items()}
+    named |= {file: (path, path) for file, path in container_files.items()}
+    for file, finding in found:
+        name, subject = named[file]
+        by_set[name].append(dataclasses.replace(finding, subject=subject))
+    return by_set
+
+
+def copied(paths: Iterable[str], home: Path) -> dict[Path, str]:
+    """Copies container files to where scanners know what they are; gives the copies, with what each is of."""
+    copies = {}
+    for path in paths:
+        copy_of = home / "containerfiles" / path / "Dockerfile"  # the name by which both know it
+        copy_of.parent.mkdir(parents=True)
+        shutil.copy(ROOT / path, copy_of)
+        copies[copy_of] = path
+    return copies
 
 
 @pytest.fixture(scope="module")
-def findings(scan: Scan, helm: Path) -> dict[str, list[Finding]]:
-    """Findings by set, container files included."""
-    found = {name: scan.objects(name, objects) for name, objects in sets(helm).items()}
-    return found | {path: scan.containerfile(path) for path in CONTAINERFILES}
+def findings(scanned: dict[str, list[Finding]]) -> dict[str, list[Finding]]:
+    """Findings in what users get, by set."""
+    return {name: found for name, found in scanned.items() if name not in WEAKENED}
 
 
 @pytest.mark.parametrize("name", [*SETS, *CONTAINERFILES])
@@ -92,30 +122,12 @@ def test_every_exception_is_argued_and_still_needed_for_each_of_its_subjects(
     assert met == set(exception["subjects"])
 
 
-def weaken(objects: list[Manifest], kind: str, change: Any) -> list[Manifest]:
-    """The objects with one of them changed for the worse."""
-    weakened = copy.deepcopy(objects)
-    change(the(weakened, kind))
-    return weakened
-
-
-def test_each_scanner_would_see_a_weaker_pod(scan: Scan, default_objects: list[Manifest]) -> None:
-    def run_as_root(deployment: Manifest) -> None:
-        pod = deployment["spec"]["template"]["spec"]
-        pod["hostNetwork"] = True
-        pod["containers"][0]["securityContext"] = {"privileged": True, "runAsUser": 0}
-        pod["containers"][0]["colour"] = "red"
-
-    found = unexpected(scan.objects("weaker", weaken(default_objects, "Deployment", run_as_root)))
+def test_each_scanner_would_see_a_weaker_pod(scanned: dict[str, list[Finding]]) -> None:
+    found = unexpected(scanned["weaker"])
     assert {finding.scanner for finding in found} == {"trivy", "checkov", "kube-score", "kubernetes-validate"}
     assert {finding.subject for finding in found} == {"Deployment/bulkhead"}
 
 
-def test_an_exception_for_one_text_does_not_cover_another_of_the_same_check(
-    scan: Scan, default_objects: list[Manifest]
-) -> None:
-    def unlimited(deployment: Manifest) -> None:
-        del deployment["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"]["memory"]
-
-    found = unexpected(scan.objects("unlimited", weaken(default_objects, "Deployment", unlimited)))
+def test_an_exception_for_one_text_does_not_cover_another_of_the_same_check(scanned: dict[str, list[Finding]]) -> None:
+    found = unexpected(scanned["unlimited"])
     assert ("kube-score", "container-resources") in {(finding.scanner, finding.check) for finding in found}
