@@ -15,10 +15,12 @@ from typing import NoReturn
 from demo import attack, breaker, installation, killswitch, suspension
 from demo.stage import DemoError, Stage
 from devcluster import api, monitoring, packages
+from devcluster.build import Binaries
 from devcluster.errors import DevclusterError
 from devcluster.monitoring import Monitoring
 from devcluster.paths import Cluster
 from devcluster.progress import Progress
+from devcluster.tiers import tier
 
 NAME = "demo"
 """The cluster's name."""
@@ -78,7 +80,11 @@ def _cluster(*, keep: bool, progress: Progress) -> Iterator[Stage]:
     running = api.RunningCluster(name=places.name, tier=places.tier, state_dir=places.state_dir)
     running.stop()  # one that was kept: the demo begins at the beginning
     packages.ensure(packages.PACKAGES["cluster"], progress=progress)  # images are made with some of them
-    archives = installation.archives(progress=progress)
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        # Making images is waiting for the disk and for pip; programs are compiled meanwhile, where that is to be done.
+        made = pool.submit(installation.archives, progress=progress)
+        Binaries(progress=progress).all(tier("cluster").components)
+        archives = made.result()
     played = False
     try:
         yield Stage(api.up("cluster", NAME, images=archives, progress=progress))

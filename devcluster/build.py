@@ -17,6 +17,7 @@ import subprocess
 import tempfile
 import threading
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +28,9 @@ from devcluster.errors import DevclusterError
 from devcluster.locks import locked
 from devcluster.paths import cache_dir
 from devcluster.progress import Progress
+
+_SIDE_BY_SIDE = 2
+"""Modules that are built at the same time. Go itself uses all processors for each, and memory accordingly."""
 
 
 @dataclass
@@ -47,6 +51,7 @@ class Binaries:
     ready: Path | None = field(default_factory=lambda: _folder_from_environment("BULKHEAD_BINARIES"))
     search_path: str = field(default_factory=lambda: os.environ.get("PATH", ""))
     go: Path | None = None
+    _running: set[subprocess.Popen[str]] = field(default_factory=set, init=False, repr=False, compare=False)
 
     def program(self, name: str) -> Path:
         """Give one program, making its component where needed."""
@@ -57,20 +62,43 @@ class Binaries:
         return self._built(component(name))
 
     def all(self, names: Iterable[str]) -> dict[str, Path]:
-        """Make several components, one after another.
+        """Make several components: those of one go.mod one after the other, and two at a time.
 
         Args:
             names: components.
 
         Returns:
             Program name to its path, for all their programs.
+
+        Raises:
+            DevclusterError: see `component`. What else was being built is ended.
         """
         wanted = [component(name) for name in names]
-        made: dict[str, Path] = {}
-        with self._fetching([one for one in wanted if self._is_missing(one)][1:]):
-            for one in wanted:
-                made |= self.component(one)
-        return made
+        self._make([one for one in wanted if self._is_missing(one)])
+        return {program: path for one in wanted for program, path in self.component(one).items()}
+
+    def _make(self, missing: Sequence[Component]) -> None:
+        """Build components. A program is linked by one processor, and what is fetched is waited for by all of them."""
+        groups: dict[str, list[Component]] = {}
+        for one in missing:
+            groups.setdefault(one.module, []).append(one)
+        ended = threading.Event()
+
+        def make(group: Sequence[Component]) -> None:
+            for one in group:
+                if not ended.is_set():
+                    self.component(one)
+
+        with self._fetching(missing[1:]), ThreadPoolExecutor(max_workers=_SIDE_BY_SIDE) as pool:
+            making = [pool.submit(make, group) for group in groups.values()]
+            try:
+                for made in as_completed(making):
+                    made.result()
+            except BaseException:
+                ended.set()
+                for process in tuple(self._running):
+                    process.kill()
+                raise
 
     def component(self, wanted: Component) -> dict[str, Path]:
         """Give the programs of a component: ready ones if all are there, else those in the cache, built if need be.
@@ -202,21 +230,30 @@ class Binaries:
         # Flags of the developer's would change what is built without changing its key. An empty GOFLAGS would let those
         # of `go env -w` through.
         flags = {"CGO_ENABLED": "1" if wanted.cgo else "0", "GOFLAGS": "-mod=readonly", "GOWORK": "off"}
-        finished = subprocess.run(
+        process = subprocess.Popen(
             command,
             cwd=module,
             env={**os.environ, **flags},
-            capture_output=True,
-            text=True,
-            check=False,
             stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         )
-        if finished.returncode != 0:
-            tail = "\n".join(finished.stderr.splitlines()[-20:])
+        self._running.add(process)
+        with process:
+            try:
+                output, errors = process.communicate()
+            except BaseException:
+                process.kill()
+                raise
+            finally:
+                self._running.discard(process)
+        if process.returncode != 0:
+            tail = "\n".join(errors.splitlines()[-20:])
             raise DevclusterError(
-                f"go {arguments[0]} for {wanted.name} failed with exit code {finished.returncode}:\n{tail}"
+                f"go {arguments[0]} for {wanted.name} failed with exit code {process.returncode}:\n{tail}"
             )
-        return finished.stdout
+        return output
 
     @staticmethod
     def _check_version(wanted: Component, program: Program, path: Path) -> None:

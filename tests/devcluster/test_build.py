@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -181,6 +182,46 @@ def test_the_modules_of_what_comes_next_are_fetched_while_a_component_is_built(
     workshop.binaries.all(components)
 
     assert len(workshop.builders()) == 2
+
+
+def beside(workshop: Workshop, monkeypatch: pytest.MonkeyPatch, *, first: str) -> dict[str, Component]:
+    """Two components of two modules, with a `go` that waits for both builds to have begun and then does `first`."""
+    shell, *rest = workshop.go.read_text().splitlines(keepends=True)
+    begun = f"[ $(wc -l < {workshop.builds}) -ge 2 ]"
+    script = [
+        shell,
+        f'if [ "$1" = build ]; then echo $$ >> {workshop.builds}\n',
+        f"for i in $(seq 600); do {begun} && break; sleep 0.1; done; {begun} || exit 7; {first}; fi\n",
+        *(line for line in rest if str(workshop.builds) not in line),
+    ]
+    workshop.go.write_text("".join(script))
+    other = workshop.folder / "other"
+    shutil.copytree(workshop.module, other)
+    components = {
+        "greeter": workshop.component,
+        "neighbour": replace(workshop.component, name="neighbour", module=str(other)),
+    }
+    monkeypatch.setattr("devcluster.build.component", components.__getitem__)
+    return components
+
+
+def test_two_modules_are_built_side_by_side(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    components = beside(workshop, monkeypatch, first="true")
+
+    workshop.binaries.all(components)
+
+    assert [name.partition("-")[0] for name in workshop.entries()] == ["greeter", "neighbour"]
+
+
+def test_where_one_build_fails_the_one_beside_it_is_ended(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    components = beside(workshop, monkeypatch, first='case "$PWD" in */neighbour-*) exec sleep 600;; *) exit 7;; esac')
+
+    with pytest.raises(DevclusterError, match="go build for greeter failed with exit code 7"):
+        workshop.binaries.all(components)
+
+    assert len(workshop.builders()) == 2
+    assert not any(Path(f"/proc/{pid}").exists() for pid in workshop.builders())
+    assert workshop.unfinished() == []
 
 
 def test_a_failed_build_says_what_the_compiler_said_and_leaves_nothing(workshop: Workshop) -> None:

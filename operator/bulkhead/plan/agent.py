@@ -183,8 +183,10 @@ def stop_phases(observed: Observed, *, grace: int) -> tuple[Phase, ...]:
 
     Of the network the allow rules go: rules only add up, so no deny can be laid over them, and the namespace's deny-all
     is what is left. The RoleBinding goes before the ServiceAccount: what a token's bearer may do is looked up at each
-    request, and that the token is good is remembered by the API server for ten seconds. The StatefulSet goes before its
-    pods, or its controller would replace them.
+    request, and that the token is good is remembered by the API server for ten seconds. The StatefulSet and its pods
+    go side by side, it first: its deletion takes the API server less time than that of a pod, and a kubelet needs many
+    times as long to end one. What its controller may make in between is refused, for the account is gone, or is found
+    by the look at the live API without which nothing counts as stopped.
     """
     agent_uid = observed.agent["metadata"]["uid"]
 

@@ -146,7 +146,7 @@ def test_every_reason_stops_an_agent_in_the_same_order(reason: str) -> None:
     made = plan(stopped_by(reason), now=NOW)
     assert [one.type for one in made.reasons] == AND_THEN.get(reason, [reason])
     assert not made.desired
-    assert [phase.step for phase in made.phases] == [NETWORK, CREDENTIALS, CREDENTIALS, PROCESSES, PROCESSES]
+    assert [phase.step for phase in made.phases] == [NETWORK, CREDENTIALS, CREDENTIALS, PROCESSES]
     assert removed(made) == [
         (NETWORK, "NetworkPolicy", "agent-scout"),
         (NETWORK, "CiliumNetworkPolicy", "agent-scout"),
