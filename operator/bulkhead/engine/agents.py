@@ -57,6 +57,15 @@ class AgentStore:
         if self._key(agent) in self._agents:
             self.observe(agent)
 
+    def confirm(self, head: Object) -> bool:
+        """Takes a sign of life, the metadata of an agent that is there; says whether what is here is as new as that."""
+        key = self._key(head)
+        known = self._agents.get(key)
+        if known is None or _version(head) > _version(known):
+            return False
+        self._seen[key] = self._clock()
+        return True
+
     def remove(self, namespace: str, name: str, *, uid: str) -> None:
         """Drops an agent that was deleted, unless a successor with another UID has its name by now."""
         known = self._agents.get((namespace, name))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from typing import Any
 
 from bulkhead.cluster import resources
 from bulkhead.cluster.client import Client
@@ -13,6 +14,8 @@ from bulkhead.engine import logs
 from bulkhead.engine.agents import AgentStore
 from bulkhead.engine.queue import Key, Lane, WorkQueue
 from bulkhead.engine.view import agent_key
+
+Object = dict[str, Any]
 
 logger = logging.getLogger(__name__)
 
@@ -72,10 +75,10 @@ class Resync:
                 self._queue.add_after(key, RESYNC_SECONDS / 2 * number / len(keys), self._lane_of(key))
 
     async def _compare(self) -> None:
-        """Drops agents whose deletion kopf's watch missed, and takes in what else it did."""
+        """Drops agents whose deletion kopf's watch missed, and takes in what else it missed."""
         before, newest = self._clock(), self._agents.newest()
         known = {agent["metadata"]["uid"] for agent in self._agents}
-        listed, version = await self._client.list(resources.AGENTS)
+        listed, version = await self._client.list(resources.AGENTS, metadata_only=True, shape=_head)
         if not version.isdigit():
             raise Unreachable(f"a list of agents without a version came: {version!r}")
         if int(version) < newest:
@@ -90,6 +93,20 @@ class Resync:
             logger.info("an agent is gone whose deletion no watch showed", extra=logs.about(agent))
         # The watch can tell of a deletion while the list, which was read before it, is on its way.
         deleted = known - {agent["metadata"]["uid"] for agent in self._agents}
-        for agent in listed:
-            if agent["metadata"]["uid"] not in deleted:
-                self._agents.observe(agent)
+        for head in listed:
+            if head["metadata"]["uid"] not in deleted and not self._agents.confirm(head):
+                await self._take_in(head)
+
+    async def _take_in(self, head: Object) -> None:
+        """Reads an agent of which the list has a newer version, or which is not known at all."""
+        data = head["metadata"]
+        was_known = self._agents.get(data["namespace"], data["name"]) is not None
+        live = await self._client.get(resources.AGENTS, namespace=data["namespace"], name=data["name"])
+        is_known = self._agents.get(data["namespace"], data["name"]) is not None
+        if live is not None and is_known >= was_known:  # else the watch told meanwhile that it was deleted
+            self._agents.observe(live)
+
+
+def _head(agent: Object) -> Object:
+    """What is compared. Whole agents, all at the same time, would be more than all that is kept of them."""
+    return {"metadata": {key: agent["metadata"][key] for key in ("namespace", "name", "uid", "resourceVersion")}}

@@ -24,19 +24,33 @@ def agent(name: str, *, version: int) -> Object:
 
 
 class ApiServer:
-    """Lists what it is given once, after something happened."""
+    """Lists the heads of what it is given once, after something happened; gives each whole, after something else."""
 
-    def __init__(self, *listed: Object, version: int, meanwhile: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        *listed: Object,
+        version: int,
+        meanwhile: Callable[[], None] = lambda: None,
+        before_it_is_read: Callable[[], None] = lambda: None,
+    ) -> None:
         self.lists = 0
-        self._answer = list(listed), str(version)
+        self.read: list[str] = []
+        self._listed, self._version = listed, str(version)
         self._meanwhile = meanwhile
+        self._before_it_is_read = before_it_is_read
 
-    async def list(self, *_: Any) -> tuple[list[Object], str]:
+    async def list(self, *_: Any, metadata_only: bool, shape: Callable[[Object], Object]) -> tuple[list[Object], str]:
+        assert metadata_only
         self.lists += 1
         if self.lists > 1:
             await asyncio.Event().wait()
         self._meanwhile()
-        return self._answer
+        return [shape({"metadata": {**one["metadata"], "annotations": {}}}) for one in self._listed], self._version
+
+    async def get(self, *_: Any, namespace: str, name: str) -> Object | None:
+        self.read.append(name)
+        self._before_it_is_read()
+        return next((one for one in self._listed if one["metadata"]["name"] == name), None)
 
 
 class World:
@@ -78,6 +92,28 @@ async def test_a_list_takes_in_what_no_watch_told_and_drops_what_is_gone() -> No
     await world.compare(ApiServer(agent("stays", version=8), agent("new", version=11), version=12))
     assert world.names() == ["new", "stays"]
     assert world.tasks.failed == []
+
+
+async def test_only_what_is_not_known_as_it_is_is_read_and_all_that_is_listed_counts_as_seen() -> None:
+    world = World(agent("stays", version=8), agent("changed", version=9))
+    server = ApiServer(agent("stays", version=8), agent("changed", version=12), agent("new", version=11), version=13)
+    await world.compare(server)
+    assert server.read == ["changed", "new"]
+    assert [world.agents.age("lab", name) for name in ("stays", "changed", "new")] == [0.0, 0.0, 0.0]
+    changed = world.agents.get("lab", "changed")
+    assert changed is not None
+    assert changed["metadata"]["resourceVersion"] == "12"
+
+
+async def test_an_agent_whose_deletion_was_told_while_it_was_read_stays_gone() -> None:
+    world = World(agent("changed", version=9))
+    server = ApiServer(
+        agent("changed", version=12),
+        version=13,
+        before_it_is_read=lambda: world.agents.remove("lab", "changed", uid="changed"),
+    )
+    await world.compare(server)
+    assert world.names() == []
 
 
 async def test_a_list_that_is_older_than_what_is_known_ends_the_part_and_says_why(
