@@ -30,7 +30,7 @@ from devcluster.paths import cache_dir
 from devcluster.progress import Progress
 
 _SIDE_BY_SIDE = 2
-"""Modules that are built at the same time. Go itself uses all processors for each, and memory accordingly."""
+"""Components that are built at the same time. Go itself uses all processors for each, and memory accordingly."""
 
 
 @dataclass
@@ -62,7 +62,7 @@ class Binaries:
         return self._built(component(name))
 
     def all(self, names: Iterable[str]) -> dict[str, Path]:
-        """Make several components: those of one go.mod one after the other, and two at a time.
+        """Make several components, two at a time.
 
         Args:
             names: components.
@@ -79,23 +79,31 @@ class Binaries:
 
     def _make(self, missing: Sequence[Component]) -> None:
         """Build components. A program is linked by one processor, and what is fetched is waited for by all of them."""
-        groups: dict[str, list[Component]] = {}
-        for one in missing:
-            groups.setdefault(one.module, []).append(one)
-        ended = threading.Event()
+        waiting, busy, lock = list(missing), list[str](), threading.Lock()
 
-        def make(group: Sequence[Component]) -> None:
-            for one in group:
-                if not ended.is_set():
-                    self.component(one)
+        def make() -> None:
+            while one := take():
+                self.component(one)
+                with lock:
+                    busy.remove(one.module)
+
+        def take() -> Component | None:
+            """Gives the next, of another go.mod than what is being built: what two share would be compiled twice."""
+            with lock:
+                chosen = next((one for one in waiting if one.module not in busy), next(iter(waiting), None))
+                if chosen is not None:
+                    waiting.remove(chosen)
+                    busy.append(chosen.module)
+                return chosen
 
         with self._fetching(missing[1:]), ThreadPoolExecutor(max_workers=_SIDE_BY_SIDE) as pool:
-            making = [pool.submit(make, group) for group in groups.values()]
+            making = [pool.submit(make) for _ in missing[:_SIDE_BY_SIDE]]
             try:
                 for made in as_completed(making):
                     made.result()
             except BaseException:
-                ended.set()
+                with lock:
+                    waiting.clear()
                 for process in tuple(self._running):
                     process.kill()
                 raise

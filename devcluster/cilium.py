@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Literal
 
 from devcluster import network, node, pki, processes, view
-from devcluster.commands import run
 from devcluster.errors import DevclusterError
 from devcluster.paths import Cluster, write_atomically
 from devcluster.processes import ProcessRecord
@@ -131,8 +130,18 @@ def set_enforcement(cluster: Cluster, mode: Enforcement) -> None:
     Raises:
         DevclusterError: the agent refuses or does not answer.
     """
-    program = cluster.read_facts()["programs"]["cilium-dbg"]
-    run(program, f"--host=unix://{view.on_host(cluster, _SOCKET)}", "config", f"PolicyEnforcement={mode}")
+    connection = _UnixConnection(view.on_host(cluster, _SOCKET), seconds=60)
+    try:
+        body = json.dumps({"policy-enforcement": mode})
+        connection.request("PATCH", "/v1/config", body=body, headers={"Content-Type": "application/json"})
+        answer = connection.getresponse()
+        said = answer.read().decode(errors="replace").strip()
+    except (OSError, http.client.HTTPException) as error:
+        raise DevclusterError(f"Cilium's agent does not answer: {error}") from error
+    finally:
+        connection.close()
+    if answer.status != HTTPStatus.OK:
+        raise DevclusterError(f"Cilium's agent refuses to enforce policies {mode}: {answer.status} {said}")
 
 
 def _flag(value: bool) -> str:
@@ -173,8 +182,8 @@ def _healthy(socket_path: Path) -> bool:
 class _UnixConnection(http.client.HTTPConnection):
     """HTTP over a socket in the file system."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__("localhost", timeout=2)
+    def __init__(self, path: Path, *, seconds: float = 2.0) -> None:
+        super().__init__("localhost", timeout=seconds)
         self._path = path
 
     def connect(self) -> None:

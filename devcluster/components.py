@@ -139,7 +139,6 @@ COMPONENTS: tuple[Component, ...] = (
             Program("cilium-agent", "github.com/cilium/cilium/daemon"),
             Program("cilium-operator", "github.com/cilium/cilium/operator", None),
             Program("cilium-cni", "github.com/cilium/cilium/plugins/cilium-cni", None),
-            Program("cilium-dbg", "github.com/cilium/cilium/cilium-dbg", None),
         ),
         tags=("osusergo", "ipam_provider_operator"),
         ldflags=("-X github.com/cilium/cilium/pkg/version.ciliumVersion=1.15.19",),
