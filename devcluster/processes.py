@@ -24,10 +24,6 @@ from devcluster.paths import Cluster, write_atomically
 MARKER = "BULKHEAD_DEV"
 """Environment variable set in everything started: STATE_DIR:COMPONENT. Children inherit it."""
 
-HANDED_ON = ("GOGC",)
-"""Variables of ours that what is started gets as well, where they are set: how much memory Go's programs may take to
-spare time."""
-
 STOP_GRACE_SECONDS = 5.0
 
 _EXEC_SECONDS = 30.0
@@ -100,8 +96,8 @@ def start(
         cluster: whose process it is.
         component: its name, unique in the cluster.
         argv: the program (an existing path) and its arguments.
-        env: variables besides PATH, HOME, LANG, the marker and `HANDED_ON`. Nothing else of our environment is handed
-            on: proxies and tokens stay here.
+        env: variables besides PATH, HOME, LANG and the marker. Nothing else of our environment is handed on: proxies
+            and tokens stay here.
         netns: name of a network namespace (below /run/netns) to join. Only that is joined; /sys and its cgroups stay
             visible, unlike with `ip netns exec`.
         mount_namespace: whether it gets a mount namespace of its own, which still receives later mounts of the host.
@@ -127,7 +123,6 @@ def start(
             "PATH": os.environ.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"),
             "HOME": str(cluster.state_dir),
             "LANG": "C.UTF-8",
-            **{name: os.environ[name] for name in HANDED_ON if name in os.environ},
             **(env or {}),
             MARKER: f"{cluster.state_dir}:{component}",
         },
