@@ -36,8 +36,11 @@ async def one_by_one(site: Site, fleet: Sequence[Name], *, rounds: int, tries: i
             site.log.forget()
             sent = await site.suspend(name, True)
             cut = await site.log.until(_pod("delete", name), f"the pod of {name} deleted")
-            patch = next(one for one in site.log.of("patch", "agentdeployments") if one.name == name.name)
-            account = next(one for one in site.log.of("delete", "serviceaccounts") if one.name == f"agent-{name.name}")
+            # They may be answered, and so be in the log, after the pod's deletion.
+            patch = await site.log.until(_named("patch", "agentdeployments", name.name), f"the patch of {name}")
+            account = await site.log.until(
+                _named("delete", "serviceaccounts", f"agent-{name.name}"), f"the account of {name} deleted"
+            )
             from_sending.append(cut.answered - sent)
             from_receipt.append(cut.answered - patch.answered)
             credentials.append(account.answered - sent)
@@ -102,6 +105,11 @@ async def _all(site: Site, verb: str, fleet: Sequence[Name]) -> list[float]:
             checked = len(site.log.seen)
             await asyncio.sleep(0.02)
     return times
+
+
+def _named(verb: str, resource: str, name: str) -> Callable[[Request], bool]:
+    """Recognises a request that was carried out, whoever's it was."""
+    return lambda one: one.done and (one.verb, one.resource, one.name) == (verb, resource, name)
 
 
 def _pod(verb: str, name: Name) -> Callable[[Request], bool]:
