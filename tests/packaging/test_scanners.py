@@ -70,10 +70,11 @@ def scanned(
     objects = sets(helm) | weakened
     subjects = {name: scanners.write_objects(home / "sets" / name, each) for name, each in objects.items()}
     container_files = copied(CONTAINERFILES, home / "sets")
+    program = scan_programs / "checkov"  # the others take all sets at once, or no time to start
     found = [
         *scanners.trivy(scan_programs / "trivy", home / "sets", home / "cache"),
-        *scanners.checkov(scan_programs / "checkov", [home / "sets" / name for name in objects], "kubernetes"),
-        *scanners.checkov(scan_programs / "checkov", [file.parent for file in container_files], "dockerfile"),
+        *(one for name in objects for one in scanners.checkov(program, home / "sets" / name, "kubernetes")),
+        *(one for file in container_files for one in scanners.checkov(program, file.parent, "dockerfile")),
         *(one for files in subjects.values() for one in scanners.kube_score(kube_score, sorted(files))),
     ]
     by_set: dict[str, list[Finding]] = {name: list(scanners.schema(each)) for name, each in objects.items()}
