@@ -69,12 +69,14 @@ def run_offline(command: list[str | Path], *, accepted: tuple[int, ...] = (0,)) 
 
 
 def trivy(program: Path, folder: Path, cache: Path) -> Iterator[tuple[Path, Finding]]:
-    """What the checks embedded in trivy find below a folder: file and finding. It must have scanned something."""
+    """What the checks embedded in trivy find below a folder: file and finding. It must have looked into each below."""
     options = ["--quiet", "--skip-check-update", "--skip-version-check", "--disable-telemetry", "--format", "json"]
     report = json.loads(run_offline([program, "config", *options, "--cache-dir", cache, folder]))
-    if not report.get("Results"):
-        raise RuntimeError(f"trivy scanned nothing in {folder}")
-    for result in report["Results"]:
+    results = report.get("Results") or []
+    seen = {(folder / result["Target"]).parent for result in results}
+    if missed := {file.parent for file in folder.rglob("*") if file.is_file()} - seen:
+        raise RuntimeError(f"trivy scanned nothing in {', '.join(map(str, sorted(missed)))}")
+    for result in results:
         for failed in result.get("Misconfigurations", []):
             yield folder / result["Target"], Finding("trivy", failed["ID"], "", failed["Message"])
 
