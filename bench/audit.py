@@ -100,6 +100,12 @@ class AuditLog:
         return (one for one in self.seen if one.done and one.verb == verb and one.resource == resource)
 
 
+def carried_out(verb: str, resource: str, namespace: str, name: str) -> Callable[[Request], bool]:
+    """Recognises a request that was carried out, whoever's it was."""
+    wanted = (True, verb, resource, namespace, name)
+    return lambda one: (one.done, one.verb, one.resource, one.namespace, one.name) == wanted
+
+
 def parse(entry: dict[str, Any]) -> Request | None:
     """Reads one event of the log; None for what is no request for objects, or not answered yet.
 

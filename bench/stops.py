@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import Any
 from urllib.parse import quote
 
 from bench import process
-from bench.audit import Request
+from bench.audit import carried_out
 from bench.figures import Figure, latency
 from bench.site import SPEC, Name, Site, accounts_path, pods_path, policies_path, workloads_path
 from bench.wire import Object
@@ -281,11 +281,11 @@ class FleetBench:
             site.log.forget()
             sent = await site.suspend(name, True)
             rule = await site.log.until(
-                _request("delete", "networkpolicies", name.namespace, f"agent-{name.name}"),
+                carried_out("delete", "networkpolicies", name.namespace, f"agent-{name.name}"),
                 f"the rules of {name} deleted",
             )
             pod = await site.log.until(
-                _request("delete", "pods", name.namespace, f"{name.name}-0"),
+                carried_out("delete", "pods", name.namespace, f"{name.name}-0"),
                 f"the pod of {name} deleted",
             )
             cuts.append(rule.answered - sent)
@@ -294,7 +294,7 @@ class FleetBench:
             site.log.forget()
             await site.suspend(name, False)
             await site.log.until(
-                _request("create", "pods", name.namespace, f"{name.name}-0"),
+                carried_out("create", "pods", name.namespace, f"{name.name}-0"),
                 f"the pod of {name} made again",
             )
             await asyncio.sleep(0.15)
@@ -336,9 +336,3 @@ class FleetBench:
 
     async def _settled(self) -> None:
         await self._site.quiet(2.0, within=600.0)
-
-
-def _request(verb: str, resource: str, namespace: str, name: str) -> Callable[[Request], bool]:
-    """Recognises a request that was carried out, whoever's it was."""
-    wanted = (True, verb, resource, namespace, name)
-    return lambda one: (one.done, one.verb, one.resource, one.namespace, one.name) == wanted

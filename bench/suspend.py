@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
-from bench.audit import Request
+from bench.audit import Request, carried_out
 from bench.figures import Figure, latency
 from bench.site import Name, Site
 
@@ -37,9 +37,12 @@ async def one_by_one(site: Site, fleet: Sequence[Name], *, rounds: int, tries: i
             sent = await site.suspend(name, True)
             cut = await site.log.until(_pod("delete", name), f"the pod of {name} deleted")
             # They may be answered, and so be in the log, after the pod's deletion.
-            patch = await site.log.until(_named("patch", "agentdeployments", name.name), f"the patch of {name}")
+            patch = await site.log.until(
+                carried_out("patch", "agentdeployments", name.namespace, name.name), f"the patch of {name}"
+            )
             account = await site.log.until(
-                _named("delete", "serviceaccounts", f"agent-{name.name}"), f"the account of {name} deleted"
+                carried_out("delete", "serviceaccounts", name.namespace, f"agent-{name.name}"),
+                f"the account of {name} deleted",
             )
             from_sending.append(cut.answered - sent)
             from_receipt.append(cut.answered - patch.answered)
@@ -107,24 +110,10 @@ async def _all(site: Site, verb: str, fleet: Sequence[Name]) -> list[float]:
     return times
 
 
-def _named(verb: str, resource: str, name: str) -> Callable[[Request], bool]:
-    """Recognises a request that was carried out, whoever's it was."""
-    return lambda one: one.done and (one.verb, one.resource, one.name) == (verb, resource, name)
-
-
 def _pod(verb: str, name: Name) -> Callable[[Request], bool]:
     """Recognises the first request that deletes, or makes, the pod of an agent.
 
     The operator deletes pods itself, but Kubernetes' garbage collection, which the workload's deletion sets off, is at
     times faster: the pod's end counts, whoever's request it was.
     """
-
-    def wanted(request: Request) -> bool:
-        return (
-            request.done
-            and request.verb == verb
-            and request.resource == "pods"
-            and (request.namespace, request.name) == (name.namespace, f"{name.name}-0")
-        )
-
-    return wanted
+    return carried_out(verb, "pods", name.namespace, f"{name.name}-0")
