@@ -18,7 +18,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from devcluster import niceness
 from devcluster.errors import DevclusterError
 from devcluster.paths import Cluster, write_atomically
 
@@ -91,7 +90,7 @@ def start(
     netns: str | None = None,
     mount_namespace: bool = False,
 ) -> ProcessRecord:
-    """Start a background process in a session of its own, as nice as we are, with its output in the cluster's logs.
+    """Start a background process in a session of its own, with its output in the cluster's logs.
 
     Args:
         cluster: whose process it is.
@@ -134,7 +133,6 @@ def start(
             (os.POSIX_SPAWN_DUP2, 1, 2),
         ],
     )
-    niceness.inherit(pid)
     record = ProcessRecord(
         component=component,
         pid=pid,
