@@ -69,21 +69,20 @@ async def _parts(bench: FleetBench, args: argparse.Namespace, folder: Path, prog
             await bench.loaded(folder)
     if "tenant" in args.only:
         share = sum(tenant_of(number) == "tenant-0" for number in range(args.agents))
-        for polite in (False, True):
-            await bench.switch("a tenant", {"tenants": ["tenant-0"]}, share, goal=2.0, polite=polite)
+        await bench.switch("a tenant", {"tenants": ["tenant-0"]}, share, goal=2.0, polite=args.give_way)
     if "all" in args.only:
         await bench.switch(
             "all",
             {"all": True},
             args.agents,
             goal=6.0,
-            polite=not args.equal,
+            polite=args.give_way,
             profile=args.profile,
             resumed="bare" in args.only,
         )
     if "bare" in args.only:
         with progress.step("the same by a bare client"):
-            await bench.bare(polite=not args.equal)
+            await bench.bare(polite=args.give_way)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -96,7 +95,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--rate", type=int, default=500, help="pod events a second, under load (%(default)s)")
     parser.add_argument("--rounds", type=int, default=1, help="of each kill switch (%(default)s)")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), help="parts to measure")
-    parser.add_argument("--equal", action="store_true", help="nobody gives way when all are stopped")
+    parser.add_argument(
+        "--give-way", action="store_true", help="controllers and simulated kubelets give way to kill switches"
+    )
     parser.add_argument("--apiserver-arg", action="append", default=[], help="one more argument for kube-apiserver")
     parser.add_argument("--profile", type=Path, help="write a CPU profile of the API server while all are stopped here")
     parser.add_argument("--json", type=Path, help="write all figures here, too")

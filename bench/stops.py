@@ -41,7 +41,7 @@ REMADE_WITHIN = 120.0
 REACTING = ("kube-controller-manager", "kube-scheduler", "kwok")
 """Who follows what is deleted, and can be made to give way: the 50 nodes that kwok plays have processors of their own,
 and controllers, bound to 20 requests a second each as Kubernetes delivers them, are let go fifty times as fast here so
-that fleets are made soon. With an equal share of two cores they take most of what 1,000 deletions take."""
+that fleets are made soon. With equal shares of two cores two thirds of the time of 1,000 deletions are theirs."""
 NICE = 15
 POLITE = "; controllers and kubelets give way"
 
