@@ -13,7 +13,7 @@ from devcluster import packages, processes, resources
 from devcluster.build import Binaries
 from devcluster.controlplane import READY_SECONDS, ApiClient
 from devcluster.errors import DevclusterError
-from devcluster.locks import claimed, locked
+from devcluster.locks import claimed, is_abandoned, locked
 from devcluster.options import Options
 from devcluster.paths import Cluster, known_clusters, state_root
 from devcluster.progress import Progress
@@ -90,6 +90,13 @@ def down_all(*, progress: Progress) -> None:
     for cluster in known_clusters():
         down(cluster, progress=progress)
     processes.end_all(processes.find_marked(state_root()))
+
+
+def down_abandoned(*, progress: Progress) -> None:
+    """Take down every cluster whose user (see `in_use`) was killed before it could do so."""
+    for cluster in known_clusters():
+        if is_abandoned(_beside(cluster, "user")):
+            down(cluster, progress=progress)
 
 
 def reclaim(cluster: Cluster, *, progress: Progress) -> None:

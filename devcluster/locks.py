@@ -38,7 +38,8 @@ def locked(path: Path, progress: Progress, held_by: str) -> Iterator[None]:
 def claimed(path: Path, what: str) -> Iterator[None]:
     """Hold an advisory lock on a file for a `with` block, or refuse at once where another holds it.
 
-    The file tells who: it holds the process id of the last one.
+    The file tells who: it holds a process id from when it is claimed until it is given back, so that of a holder that
+    was killed stays in it.
 
     Args:
         path: the file; it is made where it does not exist.
@@ -57,4 +58,17 @@ def claimed(path: Path, what: str) -> Iterator[None]:
         file.truncate(0)
         file.write(f"{os.getpid()}\n")
         file.flush()
-        yield
+        try:
+            yield
+        finally:
+            file.truncate(0)
+
+
+def is_abandoned(path: Path) -> bool:
+    """Tell whether the last one to claim a file died without giving it back."""
+    try:
+        with path.open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return bool(file.read())
+    except (FileNotFoundError, BlockingIOError):
+        return False

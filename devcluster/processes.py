@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from devcluster import niceness
 from devcluster.errors import DevclusterError
 from devcluster.paths import Cluster, write_atomically
 
@@ -92,6 +93,8 @@ def start(
 ) -> ProcessRecord:
     """Start a background process in a session of its own, with its output in the cluster's logs.
 
+    It gives way to others as much as this process does, see `niceness`.
+
     Args:
         cluster: whose process it is.
         component: its name, unique in the cluster.
@@ -133,6 +136,7 @@ def start(
             (os.POSIX_SPAWN_DUP2, 1, 2),
         ],
     )
+    niceness.hand_on(pid)
     record = ProcessRecord(
         component=component,
         pid=pid,

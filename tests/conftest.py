@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.interruption import pytest_configure, pytest_unconfigure
 from tests.leaks import (
     no_leaks,
     pytest_runtest_logreport,
@@ -19,10 +20,12 @@ from tests.leaks import (
 
 __all__ = [
     "no_leaks",
+    "pytest_configure",
     "pytest_runtest_logreport",
     "pytest_sessionfinish",
     "pytest_terminal_summary",
     "pytest_testnodedown",
+    "pytest_unconfigure",
 ]
 
 # How long an example takes says something about the machine's load, and nothing about the code. Where CI is set, as CI
@@ -53,7 +56,7 @@ TOGETHER = frozenset({"cluster", "apiserver/admission", "apiserver", "issuers/va
 """Folders whose modules share a cluster or a server: they stay in one worker. Of others each module may go anywhere."""
 
 GIVE_WAY = 5
-"""How much nicer than the first of these the others are, see nice(2): they get a third of its share."""
+"""How much nicer than the first of these the others are, and what they start: they get a third of its share."""
 
 
 def folder(path: Path) -> str:
