@@ -16,8 +16,9 @@ from rich.console import Console
 
 from demo import installation
 from demo.stage import Stage
-from devcluster import api, images, warehouse
+from devcluster import api, images, lifecycle, warehouse
 from devcluster.api import RunningCluster
+from devcluster.paths import Cluster
 from devcluster.progress import Progress
 from tests import leaks, leakwatch
 from tests.cluster.agents import Sandbox, install, metrics
@@ -43,14 +44,15 @@ def cluster() -> Iterator[RunningCluster]:
     """The cluster, with the images `images.BASE` and `images.TOOLBOX` in it."""
     progress = Progress()
     archive = images.toolbox(progress=progress)
-    running = api.up("cluster", NAME, progress=progress)
-    try:
-        images.load(running, archive)
-        with leakwatch.watching(running):
-            yield running
-    finally:
-        if not os.environ.get("KEEP"):
-            running.stop()
+    with lifecycle.in_use(Cluster.named(NAME, tier="cluster")):
+        running = api.up("cluster", NAME, progress=progress)
+        try:
+            images.load(running, archive)
+            with leakwatch.watching(running):
+                yield running
+        finally:
+            if not os.environ.get("KEEP"):
+                running.stop()
 
 
 @pytest.fixture
