@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -220,6 +222,7 @@ def _exclusive(cluster: Cluster, progress: Progress) -> Iterator[None]:
     root = lock.parent
     try:
         root.mkdir(parents=True, exist_ok=True)
+        _refuse_what_another_made(root)
         lock.touch()
     except OSError as error:
         raise DevclusterError(
@@ -228,6 +231,15 @@ def _exclusive(cluster: Cluster, progress: Progress) -> Iterator[None]:
         ) from error
     with locked(lock, progress, f"another command about cluster {cluster.name}"):
         yield
+
+
+def _refuse_what_another_made(root: Path) -> None:
+    """Refuse a folder of another user in a place where everybody may make some: he could replace what is in it."""
+    if not root.parent.stat().st_mode & stat.S_ISVTX:
+        return
+    found = root.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+        raise DevclusterError(f"{root} was made by another user. Remove it, or name another folder by BULKHEAD_STATE")
 
 
 def _beside(cluster: Cluster, kind: str) -> Path:

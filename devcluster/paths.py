@@ -17,6 +17,12 @@ from devcluster.errors import DevclusterError
 MODULES = Path(__file__).parent / "modules"
 """Go modules, one folder each, whose go.mod and go.sum pin what is built."""
 
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - nothing of another user is taken there, see lifecycle
+"""A file system in memory that every Linux has (POSIX shared memory), of half of the machine's memory as a rule."""
+
+ENOUGH_MEMORY = 8 << 30
+"""Bytes of it that are enough for clusters: a run of all tests needs a third of that."""
+
 # A name becomes part of interface and namespace names; Linux allows 15 characters for an interface.
 _NAME = re.compile(r"[a-z]([a-z0-9-]{0,30}[a-z0-9])?")
 
@@ -33,8 +39,19 @@ def cache_dir() -> Path:
 
 
 def state_root() -> Path:
-    """The folder with one subfolder per cluster: `$BULKHEAD_STATE`, else /run/bulkhead-dev."""
-    return Path(os.environ.get("BULKHEAD_STATE") or "/run/bulkhead-dev").absolute()
+    """The folder with one subfolder per cluster: `$BULKHEAD_STATE`, else `bulkhead-dev` in memory or in /run.
+
+    In memory where that is large enough: what etcd, containerd and databases write is of no use after them, and on a
+    disk it costs the demo a tenth of its time (docs/performance.md).
+    """
+    if given := os.environ.get("BULKHEAD_STATE"):
+        return Path(given).absolute()
+    try:
+        room = os.statvfs(SHARED_MEMORY)
+    except OSError:
+        return Path("/run/bulkhead-dev")
+    is_enough = room.f_frsize * room.f_blocks >= ENOUGH_MEMORY
+    return (SHARED_MEMORY if is_enough else Path("/run")) / "bulkhead-dev"
 
 
 def write_atomically(path: Path, text: str, *, mode: int = 0o644) -> None:

@@ -10,10 +10,11 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from devcluster import packages
+from devcluster import lifecycle, packages, paths
 from devcluster.errors import DevclusterError
 from devcluster.paths import Cluster, cache_dir, known_clusters, write_atomically
 from devcluster.paths import state_root as configured_state_root
@@ -36,8 +37,45 @@ def test_the_cache_is_where_the_environment_says(monkeypatch: pytest.MonkeyPatch
 def test_the_state_is_where_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BULKHEAD_STATE", "/somewhere")
     assert configured_state_root() == Path("/somewhere")
-    monkeypatch.delenv("BULKHEAD_STATE")
-    assert configured_state_root() == Path("/run/bulkhead-dev")
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        pytest.param(paths.ENOUGH_MEMORY, paths.SHARED_MEMORY, id="enough memory"),
+        pytest.param(paths.ENOUGH_MEMORY - 4096, Path("/run"), id="too little memory"),
+        pytest.param(None, Path("/run"), id="no such file system"),
+    ],
+)
+def test_the_state_is_in_memory_where_that_is_large_enough(
+    monkeypatch: pytest.MonkeyPatch, size: int | None, expected: Path
+) -> None:
+    def statvfs(path: Path) -> SimpleNamespace:
+        if size is None:
+            raise FileNotFoundError(path)
+        return SimpleNamespace(f_frsize=4096, f_blocks=size // 4096)
+
+    monkeypatch.delenv("BULKHEAD_STATE", raising=False)
+    monkeypatch.setattr(os, "statvfs", statvfs)
+    assert configured_state_root() == expected / "bulkhead-dev"
+
+
+@pytest.mark.parametrize("kind", ["a folder of another user", "a link"])
+def test_a_state_root_that_another_user_made_where_all_may_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, progress: Progress, kind: str
+) -> None:
+    everybodys = tmp_path / "everybodys"
+    everybodys.mkdir()
+    everybodys.chmod(0o1777)
+    root = everybodys / "bulkhead-dev"
+    if kind == "a link":
+        root.symlink_to(tmp_path)
+    else:
+        root.mkdir()
+        os.chown(root, 65534, 65534)
+    monkeypatch.setenv("BULKHEAD_STATE", str(root))
+    with pytest.raises(DevclusterError, match="made by another user"):
+        lifecycle.down(Cluster.named("scratch", tier="apiserver"), progress=progress)
 
 
 @pytest.mark.parametrize("name", ["", "-a", "a-", "A", "a_b", "a/b", "..", "1a", "a" * 33])
