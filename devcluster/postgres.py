@@ -22,6 +22,9 @@ PORT = 5432
 _ACCOUNT = "postgres"  # made by Debian's package; PostgreSQL refuses to run as root
 _READY_SECONDS = 30.0
 
+_OWN_SEGMENTS = ("/usr/bin/unshare", "--ipc", "--")
+"""Shared memory outlives a server that is killed, and each cluster left some; that of a namespace ends with it."""
+
 _ENVIRONMENT = {"LANG": "C.UTF-8"}  # PGHOST and its like may be set here for another database
 
 
@@ -102,6 +105,7 @@ class Server:
             "port": str(self.port),
             "shared_buffers": "16MB",
             "fsync": "off",  # the data dies with the cluster
+            "dynamic_shared_memory_type": "sysv",  # unlike those in /dev/shm, these segments end with the namespace
             "log_connections": "on",  # so that its log tells who got through
             **(_tls(folder, serving, account) if serving else {}),
             **(settings or {}),
@@ -110,7 +114,10 @@ class Server:
         server = processes.start(
             self.cluster,
             self.component,
-            [*_as_postgres(), programs / "postgres", "-D", folder / "data", "-k", self._socket, *options],
+            [
+                *(*_OWN_SEGMENTS, *_as_postgres()),
+                *(programs / "postgres", "-D", folder / "data", "-k", self._socket, *options),
+            ],
             netns=netns,
         )
         processes.wait_until(
