@@ -111,15 +111,8 @@ class Server:
             **(settings or {}),
         }
         options = [part for name, value in chosen.items() for part in ("-c", f"{name}={value}")]
-        server = processes.start(
-            self.cluster,
-            self.component,
-            [
-                *(*_OWN_SEGMENTS, *_as_postgres()),
-                *(programs / "postgres", "-D", folder / "data", "-k", self._socket, *options),
-            ],
-            netns=netns,
-        )
+        command: list[str | Path] = [programs / "postgres", "-D", folder / "data", "-k", self._socket, *options]
+        server = processes.start(self.cluster, self.component, [*_OWN_SEGMENTS, *_as_postgres(), *command], netns=netns)
         processes.wait_until(
             self._answers, cluster=self.cluster, record=server, seconds=_READY_SECONDS, what="accept connections"
         )
