@@ -25,12 +25,3 @@ def give_way(pid: int, nice: int) -> None:
     # No such file: the process is gone, or this kernel makes no groups, and then the values above count.
     with suppress(FileNotFoundError, ProcessLookupError):
         Path(f"/proc/{pid}/autogroup").write_text(f"{nice}\n")
-
-
-def hand_on(pid: int) -> None:
-    """Have a process that this one started in a session of its own give way to others as much as this one does.
-
-    It has this one's nice value anyway, but the group that Linux made for its session does not.
-    """
-    if (nice := os.getpriority(os.PRIO_PROCESS, 0)) > 0:
-        give_way(pid, nice)

@@ -18,7 +18,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from devcluster import niceness
 from devcluster.errors import DevclusterError
 from devcluster.paths import Cluster, write_atomically
 
@@ -93,8 +92,6 @@ def start(
 ) -> ProcessRecord:
     """Start a background process in a session of its own, with its output in the cluster's logs.
 
-    It gives way to others as much as this process does, see `niceness`.
-
     Args:
         cluster: whose process it is.
         component: its name, unique in the cluster.
@@ -136,7 +133,6 @@ def start(
             (os.POSIX_SPAWN_DUP2, 1, 2),
         ],
     )
-    niceness.hand_on(pid)
     record = ProcessRecord(
         component=component,
         pid=pid,

@@ -56,7 +56,7 @@ TOGETHER = frozenset({"cluster", "apiserver/admission", "apiserver", "issuers/va
 """Folders whose modules share a cluster or a server: they stay in one worker. Of others each module may go anywhere."""
 
 GIVE_WAY = 5
-"""How much nicer than the first of these the others are, and what they start: they get a third of its share."""
+"""How much nicer than the first of these the others are, see nice(2): they get a third of its share."""
 
 
 def folder(path: Path) -> str:

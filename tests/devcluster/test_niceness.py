@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 from devcluster import niceness, processes
 from devcluster.paths import Cluster
-from tests.devcluster.support import python_environment, wait_for
+from tests.devcluster.support import wait_for
 
 BUSY = ["/bin/sh", "-c", "while :; do :; done"]
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -45,18 +43,6 @@ def test_a_session_that_gives_way_leaves_the_processor_to_another(cluster: Clust
     niceness.give_way(polite.pid, 0)
 
     assert share_of(polite.pid, other.pid) > 0.25, "and no longer than that"
-
-
-def test_what_a_process_that_gives_way_starts_gives_way_too(cluster: Cluster) -> None:
-    program = (
-        "import os\nfrom devcluster import processes\nfrom devcluster.paths import Cluster\n"
-        f"os.nice(15)\nprocesses.start(Cluster.named({cluster.name!r}, tier='apiserver'), 'polite', {BUSY})"
-    )
-    subprocess.run([sys.executable, "-c", program], env=python_environment(), check=True)
-    [polite] = processes.records(cluster)
-    other = processes.start(cluster, "other", BUSY)
-
-    assert share_of(polite.pid, other.pid) < 0.2
 
 
 def test_a_process_that_is_gone_is_no_error(cluster: Cluster) -> None:
