@@ -95,10 +95,15 @@ def down_all(*, progress: Progress) -> None:
 
 
 def down_abandoned(*, progress: Progress) -> None:
-    """Take down every cluster whose user (see `in_use`) was killed before it could do so."""
+    """Take down every cluster whose user (see `in_use`) was killed before it could do so.
+
+    Raises:
+        DevclusterError: something resists, or another run has just begun to use it.
+    """
     for cluster in known_clusters():
         if is_abandoned(_beside(cluster, "user")):
-            down(cluster, progress=progress)
+            with in_use(cluster):
+                down(cluster, progress=progress)
 
 
 def reclaim(cluster: Cluster, *, progress: Progress) -> None:
